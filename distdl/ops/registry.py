@@ -1,0 +1,47 @@
+"""The register of differentiable operations, and what an operation is.
+
+An operation is a function of arrays that returns its result and a function for its gradient:
+
+    @op
+    def multiply(a, b):
+        def backward(dy, wanted):
+            return sum_to(dy * b, a) if wanted[0] else None, sum_to(dy * a, b) if wanted[1] else None
+        return a * b, backward
+
+Positional arguments are what it may be differentiated by (arrays, or plain numbers); options come
+by keyword. `backward(dy, wanted)` gets the gradient of the result (same shape and dtype; it must
+not be changed in place) and returns one gradient for each positional argument. `wanted[i]` says
+what becomes of the i-th: False, it is not needed (return None); True, return an array; an array,
+it may be written there (overwriting) and that very array returned, or another array be returned.
+`backward(dy)` without `wanted` is allowed too; a single gradient need not be in a tuple.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+OPS: dict[str, Callable[..., Any]] = {}
+
+
+@overload
+def op(function: Function) -> Function: ...
+@overload
+def op(*, reads_inputs: bool = True) -> Callable[[Function], Function]: ...
+def op(function: Any = None, *, reads_inputs: bool = True) -> Any:
+    """Register an operation.
+
+    Args:
+        reads_inputs: False if `backward` reads neither the inputs nor the result, so that
+            changing them in place after the operation does no harm.
+    """
+
+    def register(function: Function) -> Function:
+        name = function.__name__
+        if name in OPS:
+            raise ValueError(f"operation {name!r} is registered twice")
+        function.reads_inputs = reads_inputs  # type: ignore[attr-defined]
+        OPS[name] = function
+        return function
+
+    return register if function is None else register(function)
