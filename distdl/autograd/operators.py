@@ -1,0 +1,299 @@
+"""The operators and methods of `Tensor`, each one operation of `distdl.ops`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..core import checks
+from ..core.errors import GraphError
+from ..ops import activation, arithmetic, elementwise, matmul, reduction, shape
+from ..ops.reduction import Axis
+from . import tape
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+
+def _apply(function: Any, *args: Any, **options: Any) -> Tensor:
+    from .tensor import apply
+
+    return apply(function, *args, **options)
+
+
+def unify(a: Any, b: Any) -> tuple[Any, Any]:
+    """Bring two operands to one type, without promoting float32 to float64.
+
+    Python and NumPy scalars take the other's type, integer arrays become floats of the other's
+    type, and plain float arrays are cast to the tensor's type.
+
+    Raises:
+        ArgumentTypeError: two tensors of different float types.
+    """
+    a_is_tensor, b_is_tensor = hasattr(a, "_version"), hasattr(b, "_version")
+    if a_is_tensor and b_is_tensor:
+        if a.dtype == b.dtype:
+            return a, b
+        if a.dtype.kind == b.dtype.kind == "f":
+            raise checks.bad_type("dtype", f"{a.dtype} and {b.dtype}", "must be the same in both; use .astype()")
+        return (_float_like(a, b), b) if b.dtype.kind == "f" else (a, _float_like(b, a))
+    if a_is_tensor:
+        return a, _plain_like(b, a)
+    return _plain_like(a, b), b
+
+
+def _float_like(operand: Any, like: Any) -> Any:
+    return operand.astype(like.dtype) if like.dtype.kind == "f" else operand
+
+
+def _plain_like(value: Any, like: Any) -> Any:
+    if isinstance(value, (int, float)):
+        return np.asarray(value, like.dtype if like.dtype.kind == "f" else None)
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise checks.bad_type("operand", value, "must be a Tensor, a number, or an array of numbers")
+    return array.astype(like.dtype, copy=False) if like.dtype.kind == "f" else array
+
+
+class Operators:
+    """What can be written with tensors as with NumPy arrays."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _data: np.ndarray
+        _version: list[int]
+        requires_grad: bool
+        shape: tuple[int, ...]
+        ndim: int
+
+    # --- arithmetic ---
+
+    def __add__(self, other: Any) -> Tensor:
+        return _apply(arithmetic.add, *unify(self, other))
+
+    def __radd__(self, other: Any) -> Tensor:
+        return _apply(arithmetic.add, *unify(other, self))
+
+    def __sub__(self, other: Any) -> Tensor:
+        return _apply(arithmetic.subtract, *unify(self, other))
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return _apply(arithmetic.subtract, *unify(other, self))
+
+    def __mul__(self, other: Any) -> Tensor:
+        return _apply(arithmetic.multiply, *unify(self, other))
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return _apply(arithmetic.multiply, *unify(other, self))
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return _apply(arithmetic.divide, *unify(self, other))
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return _apply(arithmetic.divide, *unify(other, self))
+
+    def __pow__(self, other: Any) -> Tensor:
+        return _apply(arithmetic.power, *unify(self, other))
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return _apply(arithmetic.power, *unify(other, self))
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return _apply(matmul.matmul, *unify(self, other))
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return _apply(matmul.matmul, *unify(other, self))
+
+    def __neg__(self) -> Tensor:
+        return _apply(arithmetic.negative, self)
+
+    def __abs__(self) -> Tensor:
+        return _apply(elementwise.absolute, self)
+
+    # --- in place: real where nothing is recorded, else the name is bound to a new tensor ---
+
+    def _in_place(self, operator: Any, name: str, other: Any) -> Any:
+        recorded = tape.is_grad_enabled() and (self.requires_grad or getattr(other, "requires_grad", False))
+        if not recorded:
+            values = unify(self, other)[1]
+            operator(self._data, getattr(values, "_data", values), out=self._data, casting="same_kind")
+            self._version[0] += 1
+            return self
+        if getattr(self, "is_leaf", False) and self.requires_grad:
+            raise GraphError(f"a leaf that requires a gradient cannot be changed in place (`{name}`) but under no_grad()")
+        return None
+
+    def __iadd__(self, other: Any) -> Tensor:
+        changed = self._in_place(np.add, "+=", other)
+        return self + other if changed is None else changed
+
+    def __isub__(self, other: Any) -> Tensor:
+        changed = self._in_place(np.subtract, "-=", other)
+        return self - other if changed is None else changed
+
+    def __imul__(self, other: Any) -> Tensor:
+        changed = self._in_place(np.multiply, "*=", other)
+        return self * other if changed is None else changed
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        changed = self._in_place(np.divide, "/=", other)
+        return self / other if changed is None else changed
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        if tape.is_grad_enabled() and (self.requires_grad or getattr(values, "requires_grad", False)):
+            raise GraphError("x[...] = y cannot be recorded; use where() or concatenate(), or write under no_grad()")
+        self._data[index] = getattr(values, "_data", values)
+        self._version[0] += 1
+
+    # --- comparisons: no gradient ---
+
+    def _compare(self, operator: Any, other: Any) -> Tensor:
+        from .tensor import Tensor
+
+        return Tensor(np.asarray(operator(self._data, getattr(other, "_data", other))))
+
+    def __lt__(self, other: Any) -> Tensor:
+        return self._compare(np.less, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return self._compare(np.less_equal, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return self._compare(np.greater, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return self._compare(np.greater_equal, other)
+
+    def __eq__(self, other: Any) -> Any:
+        return self._compare(np.equal, other)
+
+    def __ne__(self, other: Any) -> Any:
+        return self._compare(np.not_equal, other)
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return float(self._data)
+
+    def __int__(self) -> int:
+        return int(self._data)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:
+            raise checks.bad_type("shape", self.shape, "has no axis to iterate over")
+        return (self[i] for i in range(len(self)))
+
+    # --- functions of the values ---
+
+    def exp(self) -> Tensor:
+        return _apply(elementwise.exp, self)
+
+    def log(self) -> Tensor:
+        return _apply(elementwise.log, self)
+
+    def sqrt(self) -> Tensor:
+        return _apply(elementwise.sqrt, self)
+
+    def abs(self) -> Tensor:
+        return _apply(elementwise.absolute, self)
+
+    def sin(self) -> Tensor:
+        return _apply(elementwise.sin, self)
+
+    def cos(self) -> Tensor:
+        return _apply(elementwise.cos, self)
+
+    def pow(self, exponent: Any) -> Tensor:
+        return self**exponent
+
+    def relu(self) -> Tensor:
+        return _apply(activation.relu, self)
+
+    def sigmoid(self) -> Tensor:
+        return _apply(activation.sigmoid, self)
+
+    def tanh(self) -> Tensor:
+        return _apply(activation.tanh, self)
+
+    def clip(self, minimum: float | None = None, maximum: float | None = None) -> Tensor:
+        return _apply(elementwise.clip, self, minimum=minimum, maximum=maximum)
+
+    def astype(self, dtype: Any) -> Tensor:
+        return _apply(elementwise.astype, self, dtype=np.dtype(dtype))
+
+    def copy(self) -> Tensor:
+        """Return a recorded copy."""
+        return _apply(elementwise.astype, self, dtype=self._data.dtype)
+
+    # --- reductions ---
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return _apply(reduction.sum, self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return _apply(reduction.mean, self, axis=axis, keepdims=keepdims)
+
+    def var(self, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Tensor:
+        return _apply(reduction.variance, self, axis=axis, keepdims=keepdims, correction=correction)
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return _apply(reduction.max, self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return _apply(reduction.min, self, axis=axis, keepdims=keepdims)
+
+    def prod(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        return _apply(reduction.prod, self, axis=axis, keepdims=keepdims)
+
+    def argmax(self, axis: int | None = None) -> np.ndarray:
+        """Return indices of the greatest values (no gradient)."""
+        return np.asarray(self._data.argmax(axis))
+
+    # --- shape ---
+
+    def reshape(self, *shape_: Any) -> Tensor:
+        extents = shape_[0] if len(shape_) == 1 and isinstance(shape_[0], (tuple, list)) else shape_
+        return _apply(shape.reshape, self, shape=tuple(extents))
+
+    def flatten(self) -> Tensor:
+        return self.reshape(-1)
+
+    def transpose(self, *axes: Any) -> Tensor:
+        if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
+            axes = tuple(axes[0] or ())
+        return _apply(shape.transpose, self, axes=axes or None)
+
+    @property
+    def T(self) -> Tensor:
+        """The transpose, axes in reverse order."""
+        return self.transpose()
+
+    def swapaxes(self, first: int, second: int) -> Tensor:
+        axes = list(range(self.ndim))
+        axes[first], axes[second] = axes[second], axes[first]
+        return self.transpose(*axes)
+
+    def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Tensor:
+        return self.reshape(np.squeeze(self._data, axis).shape)
+
+    def expand_dims(self, axis: int | tuple[int, ...]) -> Tensor:
+        return self.reshape(np.expand_dims(self._data, axis).shape)
+
+    def broadcast_to(self, *shape_: Any) -> Tensor:
+        extents = shape_[0] if len(shape_) == 1 and isinstance(shape_[0], (tuple, list)) else shape_
+        return _apply(shape.broadcast_to, self, shape=tuple(extents))
+
+    def __getitem__(self, index: Any) -> Tensor:
+        parts = index if isinstance(index, tuple) else (index,)
+        plain = tuple(
+            part._data if hasattr(part, "_version") else np.asarray(part) if isinstance(part, list) else part
+            for part in parts
+        )
+        return _apply(shape.getitem, self, index=plain if isinstance(index, tuple) else plain[0])

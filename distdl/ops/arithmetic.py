@@ -1,0 +1,96 @@
+"""Broadcasting arithmetic, element by element."""
+
+from typing import Any
+
+import numpy as np
+
+from .broadcast import sum_to
+from .registry import op
+
+
+@op(reads_inputs=False)
+def add(a: Any, b: Any) -> Any:
+    def backward(dy: np.ndarray, wanted: Any) -> Any:
+        return sum_to(dy, a) if wanted[0] is not False else None, sum_to(dy, b) if wanted[1] is not False else None
+
+    return a + b, backward
+
+
+@op(reads_inputs=False)
+def subtract(a: Any, b: Any) -> Any:
+    def backward(dy: np.ndarray, wanted: Any) -> Any:
+        return sum_to(dy, a) if wanted[0] is not False else None, sum_to(-dy, b) if wanted[1] is not False else None
+
+    return a - b, backward
+
+
+@op
+def multiply(a: Any, b: Any) -> Any:
+    def backward(dy: np.ndarray, wanted: Any) -> Any:
+        da = sum_to(dy * b, a) if wanted[0] is not False else None
+        db = sum_to(dy * a, b) if wanted[1] is not False else None
+        return da, db
+
+    return a * b, backward
+
+
+@op
+def divide(a: Any, b: Any) -> Any:
+    y = a / b
+
+    def backward(dy: np.ndarray, wanted: Any) -> Any:
+        da = sum_to(dy / b, a) if wanted[0] is not False else None
+        db = sum_to(-dy * y / b, b) if wanted[1] is not False else None
+        return da, db
+
+    return y, backward
+
+
+@op
+def power(a: Any, b: Any) -> Any:
+    """a ** b. The gradient by b is taken as 0 where a = 0 (its limit from above for b > 0)."""
+    y = a**b
+
+    def backward(dy: np.ndarray, wanted: Any) -> Any:
+        da = db = None
+        if wanted[0] is not False:
+            # b = 0 by cases, since 0 * 0 ** -1 is NaN.
+            slope = np.where(np.equal(b, 0), 0, b * np.power(a, np.where(np.equal(b, 0), 1, np.subtract(b, 1))))
+            da = sum_to(dy * slope.astype(dy.dtype), a)
+        if wanted[1] is not False:
+            log = np.log(np.where(np.equal(a, 0), 1, a)).astype(dy.dtype)
+            db = sum_to(dy * y * log, b)
+        return da, db
+
+    return y, backward
+
+
+@op(reads_inputs=False)
+def negative(a: Any) -> Any:
+    return -a, lambda dy: -dy
+
+
+@op
+def maximum(a: Any, b: Any) -> Any:
+    """The greater of a and b; where they are equal each gets half of the gradient."""
+
+    def backward(dy: np.ndarray, wanted: Any) -> Any:
+        share = (np.greater(a, b) + np.greater_equal(a, b)).astype(dy.dtype) / 2
+        da = sum_to(dy * share, a) if wanted[0] is not False else None
+        db = sum_to(dy * (1 - share), b) if wanted[1] is not False else None
+        return da, db
+
+    return np.maximum(a, b), backward
+
+
+@op
+def minimum(a: Any, b: Any) -> Any:
+    """The lesser of a and b; where they are equal each gets half of the gradient."""
+
+    def backward(dy: np.ndarray, wanted: Any) -> Any:
+        share = (np.less(a, b) + np.less_equal(a, b)).astype(dy.dtype) / 2
+        da = sum_to(dy * share, a) if wanted[0] is not False else None
+        db = sum_to(dy * (1 - share), b) if wanted[1] is not False else None
+        return da, db
+
+    return np.minimum(a, b), backward

@@ -1,0 +1,91 @@
+"""Reductions over axes."""
+
+from typing import Any
+
+import numpy as np
+
+from .registry import op
+
+Axis = int | tuple[int, ...] | None
+
+
+def _expand(dy: np.ndarray, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> np.ndarray:
+    """Give back the reduced axes, of extent 1, to a gradient, or to a result."""
+    if keepdims or axis is None and dy.ndim == len(shape):
+        return dy
+    axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    return np.expand_dims(dy, tuple(axes))
+
+
+def _count(shape: tuple[int, ...], axis: Axis) -> int:
+    axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    return int(np.prod([shape[i] for i in axes], dtype=np.int64))
+
+
+@op(reads_inputs=False)
+def sum(x: np.ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    shape = x.shape
+
+    def backward(dy: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(_expand(dy, shape, axis, keepdims), shape)
+
+    return x.sum(axis=axis, keepdims=keepdims), backward
+
+
+@op(reads_inputs=False)
+def mean(x: np.ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    shape = x.shape
+
+    def backward(dy: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(_expand(dy, shape, axis, keepdims) / (_count(shape, axis) or 1), shape).astype(dy.dtype)
+
+    return x.mean(axis=axis, keepdims=keepdims), backward
+
+
+@op
+def variance(x: np.ndarray, *, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Any:
+    """The mean square distance from the mean, its sum divided by the count less `correction`."""
+    centred = x - x.mean(axis=axis, keepdims=True)
+    count = _count(x.shape, axis) - correction
+    y = np.square(centred).sum(axis=axis, keepdims=keepdims) / x.dtype.type(count)
+
+    def backward(dy: np.ndarray) -> np.ndarray:
+        return _expand(dy, x.shape, axis, keepdims) * centred * dy.dtype.type(2 / count)
+
+    return y, backward
+
+
+def _extreme(x: np.ndarray, y: np.ndarray, axis: Axis, keepdims: bool) -> Any:
+    """Return the result and gradient of max and min: equal extremes share the gradient evenly."""
+
+    def backward(dy: np.ndarray) -> np.ndarray:
+        hit = (x == _expand(y, x.shape, axis, keepdims)).astype(dy.dtype)
+        return _expand(dy, x.shape, axis, keepdims) * hit / hit.sum(axis=axis, keepdims=True)
+
+    return y, backward
+
+
+@op
+def max(x: np.ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    return _extreme(x, np.asarray(x.max(axis=axis, keepdims=keepdims)), axis, keepdims)
+
+
+@op
+def min(x: np.ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    return _extreme(x, np.asarray(x.min(axis=axis, keepdims=keepdims)), axis, keepdims)
+
+
+@op
+def prod(x: np.ndarray, *, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The product over one axis, or over all; exact where factors are zero."""
+
+    def backward(dy: np.ndarray) -> np.ndarray:
+        rows = np.moveaxis(x if axis is not None else x.reshape(-1), axis if axis is not None else 0, 0)
+        ones = np.ones((1, *rows.shape[1:]), x.dtype)
+        before = np.concatenate([ones, np.cumprod(rows[:-1], axis=0, dtype=x.dtype)])[: len(rows)]
+        after = np.concatenate([np.cumprod(rows[:0:-1], axis=0, dtype=x.dtype)[::-1], ones])[-len(rows) :]
+        others = before * after
+        others = np.moveaxis(others, 0, axis) if axis is not None else others.reshape(x.shape)
+        return _expand(dy, x.shape, axis, keepdims) * others
+
+    return x.prod(axis=axis, keepdims=keepdims), backward
