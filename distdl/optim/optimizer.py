@@ -1,0 +1,139 @@
+"""`Optimizer`: the base of the update rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Parameter, Tensor, no_grad, settle_gradients
+from ..autograd.owner import owners_of
+from ..core import checks
+from ..core.errors import ArgumentError
+
+
+class Optimizer:
+    """Holds parameters in groups, and updates them from their gradients.
+
+    A rule defines `update(parameter, gradient, state, group)`, and checks its options in `check`.
+
+    Args:
+        parameters: parameters; (name, parameter) pairs; dicts with "params" and the group's own
+            options; or a `Module`.
+        defaults: the rule's options, by name.
+
+    Attributes:
+        param_groups: dicts of "params", "names" and options; changing an option takes effect at the next step.
+        state: for each parameter, in the order of the groups, a dict of arrays and numbers.
+    """
+
+    def __init__(self, parameters: Any, defaults: Mapping[str, Any]):
+        self.defaults = dict(defaults)
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: list[dict[str, Any]] = []
+        for group in _groups(parameters):
+            self.add_param_group(group)
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add a group: "params" and options that differ from the defaults."""
+        names, parameters = _named(group["params"])
+        unknown = group.keys() - self.defaults.keys() - {"params", "initial_lr"}
+        if unknown:
+            raise ArgumentError(f"unknown options {sorted(unknown)} in a parameter group of {type(self).__name__}")
+        known = {id(parameter) for parameter in self.parameters()}
+        for name, parameter in zip(names, parameters, strict=True):
+            if id(parameter) in known:
+                raise checks.bad_value("parameters", name, "is given twice")
+            known.add(id(parameter))
+        full = {**self.defaults, **group, "params": parameters, "names": names}
+        self.check(full)
+        self.param_groups.append(full)
+        self.state.extend({} for _ in parameters)
+
+    def check(self, group: Mapping[str, Any]) -> None:
+        """Raise if an option of a group breaks a rule."""
+        raise NotImplementedError
+
+    def update(self, parameter: Parameter, gradient: np.ndarray, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Update one parameter in place; `state` is its own, empty at first."""
+        raise NotImplementedError
+
+    def parameters(self) -> list[Parameter]:
+        """Return the parameters of all groups, in order."""
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+    def named_parameters(self) -> list[tuple[str, Parameter]]:
+        """Return (name, parameter) of all groups, in order."""
+        return [pair for group in self.param_groups for pair in zip(group["names"], group["params"], strict=True)]
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        parameters = self.parameters()
+        settle_gradients(parameters)
+        states = iter(self.state)
+        with no_grad():
+            for group in self.param_groups:
+                for parameter, state in zip(group["params"], states, strict=False):
+                    if parameter.grad is not None and parameter.requires_grad:
+                        self.update(parameter, parameter.grad, state, group)
+                        parameter._version[0] += 1
+        for owner in owners_of(parameters):
+            owner.stepped()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return options and state: {"groups": [options], "state": {name: {key: array or number}}}."""
+        groups = [{k: v for k, v in group.items() if k not in ("params", "names")} for group in self.param_groups]
+        names = [name for name, _ in self.named_parameters()]
+        return {"groups": groups, "state": {name: dict(s) for name, s in zip(names, self.state, strict=True)}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned; arrays are copied."""
+        groups, states = state["groups"], state["state"]
+        names = [name for name, _ in self.named_parameters()]
+        if len(groups) != len(self.param_groups) or set(names) != set(states):
+            raise ArgumentError(
+                f"`state` has {len(groups)} groups and parameters {sorted(states)}, "
+                f"the optimizer {len(self.param_groups)} and {sorted(names)}"
+            )
+        for group, saved in zip(self.param_groups, groups, strict=True):
+            self.check({**group, **saved})
+            group.update(saved)
+        for own, (name, parameter) in zip(self.state, self.named_parameters(), strict=True):
+            own.clear()
+            for entry, value in states[name].items():
+                own[entry] = np.array(value, parameter.dtype) if np.ndim(value) else value
+
+
+def _groups(parameters: Any) -> list[Mapping[str, Any]]:
+    if isinstance(parameters, Tensor):
+        raise checks.bad_type("parameters", parameters.shape, "must be several parameters, in a list or another iterable")
+    if hasattr(parameters, "named_parameters"):
+        parameters = parameters.named_parameters()
+    items = list(parameters)
+    if not items:
+        raise checks.bad_value("parameters", items, "must not be empty")
+    if isinstance(items[0], Mapping):
+        return items
+    return [{"params": items}]
+
+
+def _named(parameters: Any) -> tuple[list[str], list[Parameter]]:
+    if isinstance(parameters, Tensor):
+        parameters = [parameters]
+    if hasattr(parameters, "named_parameters"):
+        parameters = parameters.named_parameters()
+    names, plain = [], []
+    items: Iterable[Any] = parameters
+    for i, item in enumerate(items):
+        name, parameter = item if isinstance(item, tuple) else (getattr(item, "name", ""), item)
+        if not isinstance(parameter, Tensor) or not parameter.is_leaf or parameter.dtype.kind != "f":
+            raise checks.bad_type(f"parameters[{i}]", parameter, "must be a Parameter (a float leaf tensor)")
+        names.append(name or f"parameter {i}")
+        plain.append(parameter)
+    return names, plain  # type: ignore[return-value]
