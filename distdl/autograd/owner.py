@@ -15,11 +15,15 @@ class GradientOwner(Protocol):
 
     order: int
 
-    def begin_backward(self) -> None:
-        """A backward pass that reaches one of the parameters is about to start."""
+    def begin_backward(self, weight: float | None) -> float:
+        """A backward pass that reaches one of the parameters is about to start.
 
-    def end_backward(self, weight: float | None) -> None:
-        """The pass is over; `weight` says how much this rank's gradient counts (None: like any other's)."""
+        `weight` says how much this rank's gradient counts (None: like any other's). Returns a factor
+        for the gradient that the pass starts from.
+        """
+
+    def end_backward(self) -> None:
+        """The pass is over: the gradients are written."""
 
     def settle(self) -> None:
         """`.grad` is about to be read: if ranks have not met since the last step, let them meet."""

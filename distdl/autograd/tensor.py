@@ -142,11 +142,13 @@ class Tensor(Operators):
         else:
             weight = checks.real("weight", weight, 0.0)
         owners = owners_of(tape.leaves(self))
+        factors = {owner.begin_backward(weight) for owner in owners} or {1.0}
+        if len(factors) > 1:
+            raise GraphError("parameters of several synchronizers accumulate in different ways in one backward()")
+        factor = factors.pop()
+        tape.backward(self, seed if factor == 1.0 else seed * self.dtype.type(factor), retain_graph)
         for owner in owners:
-            owner.begin_backward()
-        tape.backward(self, seed, retain_graph)
-        for owner in owners:
-            owner.end_backward(weight)
+            owner.end_backward()
 
     def _seed(self, gradient: ArrayLike | Tensor | None) -> np.ndarray:
         if gradient is None:

@@ -1,0 +1,118 @@
+"""Flat gradient buckets: what backward writes into is what goes over the wire."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..autograd import Parameter
+
+_ALIGNMENT = 64
+"""Bytes: every gradient starts on a cache line."""
+
+WEIGHT_SLOTS = 2
+"""The sum of weights travels as two numbers, the rounded sum and what rounding cut off."""
+
+Earlier = tuple[np.ndarray, list[bool]]
+"""Gradients of a bucket put aside, and which parameters had one."""
+
+
+class Bucket:
+    """The gradients of some parameters of one dtype, one after another in one array.
+
+    Behind the gradients lie, in the same array and so in the same reduction, the rank's weight and
+    for each parameter whether it took part here.
+
+    Args:
+        parameters: of one dtype; each gets its view as the place of its gradient.
+
+    Attributes:
+        flat: all of it; what is reduced.
+        gradients: the part that holds gradients.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter]):
+        self.parameters = list(parameters)
+        dtype = parameters[0].dtype
+        step = _ALIGNMENT // dtype.itemsize
+        starts = []
+        end = 0
+        for parameter in parameters:
+            starts.append(end)
+            end += -(-parameter.size // step) * step
+        self.flat = aligned_zeros(end + WEIGHT_SLOTS + len(self.parameters), dtype)
+        self.gradients = self.flat[:end]
+        self._weight = self.flat[end : end + WEIGHT_SLOTS]
+        self._used = self.flat[end + WEIGHT_SLOTS :]
+        self.views = [
+            self.flat[start : start + parameter.size].reshape(parameter.shape)
+            for start, parameter in zip(starts, parameters, strict=True)
+        ]
+
+    def collect(self) -> None:
+        """Bring every gradient into its view, zeros for those that took no part, and note which did."""
+        for i, (parameter, view) in enumerate(zip(self.parameters, self.views, strict=True)):
+            self._used[i] = parameter.grad is not None
+            if parameter.grad is None:
+                view.fill(0)
+            elif parameter.grad is not view:
+                view[...] = parameter.grad
+
+    def release(self) -> None:
+        """After the reduction, give every parameter that took part on some rank its view as `.grad`."""
+        for parameter, view, used in zip(self.parameters, self.views, self._used, strict=True):
+            parameter.grad = view if used > 0 else None
+
+    def take(self) -> Earlier:
+        """Copy the gradients out, and leave every parameter without one."""
+        self.collect()
+        taken = self.gradients.copy(), [parameter.grad is not None for parameter in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
+        return taken
+
+    def add(self, earlier: Earlier) -> None:
+        """Add gradients that `take` copied out."""
+        gradients, used = earlier
+        self.gradients += gradients
+        for parameter, view, was_used in zip(self.parameters, self.views, used, strict=True):
+            if was_used:
+                parameter.grad = view
+
+    @property
+    def weight(self) -> float:
+        """The rank's weight; after the reduction their sum."""
+        return float(self._weight[0]) + float(self._weight[1])
+
+    @weight.setter
+    def weight(self, value: float) -> None:
+        self._weight[0] = value
+        self._weight[1] = value - float(self._weight[0])
+
+    def scale(self, factor: float) -> None:
+        """Multiply the gradients by a factor."""
+        if factor != 1.0:
+            np.multiply(self.gradients, self.flat.dtype.type(factor), out=self.gradients)
+
+
+def aligned_zeros(size: int, dtype: np.dtype) -> np.ndarray:  # type: ignore[type-arg]
+    """Return a flat array of zeros that starts on a cache line."""
+    raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + size * dtype.itemsize].view(dtype)
+
+
+def make_buckets(parameters: Sequence[Parameter], bucket_bytes: int) -> list[Bucket]:
+    """Cut parameters into buckets of at most about `bucket_bytes`, last parameters first.
+
+    Backward finds the gradients of the last layers first, so that their bucket is full first.
+    """
+    open_groups: dict[str, list[Parameter]] = {}
+    sizes: dict[str, int] = {}
+    groups: list[list[Parameter]] = []
+    for parameter in reversed(parameters):
+        kind = parameter.dtype.str
+        if kind in open_groups and sizes[kind] + parameter.data.nbytes > bucket_bytes:
+            groups.append(open_groups.pop(kind))
+        open_groups.setdefault(kind, []).append(parameter)
+        sizes[kind] = (sizes[kind] if len(open_groups[kind]) > 1 else 0) + parameter.data.nbytes
+    return [Bucket(group) for group in [*groups, *open_groups.values()]]

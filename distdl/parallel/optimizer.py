@@ -1,0 +1,114 @@
+"""`DistributedOptimizer`: an optimizer and a synchronizer, side by side."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from ..core import checks
+from ..core.errors import ArgumentError
+from ..nn import Module
+from ..optim import Optimizer
+from .synchronizer import GradientSynchronizer
+
+if TYPE_CHECKING:
+    from ..comm import Communicator
+
+
+class DistributedOptimizer:
+    """Wraps an optimizer so that it steps with gradients of the global batch, on all ranks alike.
+
+        optimizer = DistributedOptimizer(optim.SGD(model.parameters(), lr=0.1), comm)
+
+    The constructor compares the parameters on all ranks, and gives all rank 0's values.
+
+    Args:
+        optimizer: any `Optimizer`; its parameters must not be in another synchronizer.
+        comm: the ranks; by default `distdl.world()`.
+        model: whose buffers (running statistics) are compared and broadcast too.
+        bucket_bytes: see `GradientSynchronizer`.
+
+    Attributes:
+        optimizer: the one given.
+        synchronizer: a `GradientSynchronizer` of its parameters.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        comm: "Communicator | None" = None,
+        *,
+        model: Module | None = None,
+        bucket_bytes: int = 25 * 2**20,
+    ):
+        if not isinstance(optimizer, Optimizer):
+            raise checks.bad_type("optimizer", optimizer, "must be a distdl.optim.Optimizer")
+        if comm is None:
+            from ..comm import world
+
+            comm = world()
+        self.optimizer = optimizer
+        parameters = optimizer.named_parameters()
+        source: Any = parameters if model is None else _WithBuffers(parameters, model)
+        self.synchronizer = GradientSynchronizer(source, comm, bucket_bytes)
+
+    @property
+    def comm(self) -> "Communicator":
+        """The ranks."""
+        return self.synchronizer.comm
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of the optimizer within."""
+        return self.optimizer.param_groups
+
+    @property
+    def state(self) -> list[dict[str, Any]]:
+        """The state of the optimizer within."""
+        return self.optimizer.state
+
+    def parameters(self) -> list[Any]:
+        """Return the parameters of all groups, in order."""
+        return self.optimizer.parameters()
+
+    def named_parameters(self) -> list[tuple[str, Any]]:
+        """Return (name, parameter) of all groups, in order."""
+        return self.optimizer.named_parameters()
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        self.optimizer.zero_grad()
+
+    def step(self) -> None:
+        """Update the parameters; a rank whose backward() reached none of them meets the others here."""
+        self.optimizer.step()
+
+    def no_sync(self, exact: bool = False) -> AbstractContextManager[None]:
+        """Accumulate on this rank only within the block; see `GradientSynchronizer.no_sync`."""
+        return self.synchronizer.no_sync(exact)
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Refuse: the buckets are laid out already."""
+        raise ArgumentError("`group` cannot be added to a DistributedOptimizer; add it to the optimizer before wrapping")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return options and state of the optimizer within."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.optimizer.load_state_dict(state)
+
+
+class _WithBuffers:
+    """An optimizer's parameters with a model's buffers, under the model's names where it has them."""
+
+    def __init__(self, parameters: list[tuple[str, Any]], model: Module):
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        self._parameters = [(names.get(id(parameter), name), parameter) for name, parameter in parameters]
+        self._model = model
+
+    def named_parameters(self) -> list[tuple[str, Any]]:
+        return self._parameters
+
+    def named_buffers(self) -> list[tuple[str, Any]]:
+        return list(self._model.named_buffers())

@@ -1,0 +1,52 @@
+"""How ranks come to hold equal replicas: compare what must agree, then take rank 0's values."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..autograd import Parameter
+from ..core import random
+from ..core.errors import PeerError
+
+if TYPE_CHECKING:
+    from ..comm import Communicator
+
+
+def broadcast_start(
+    comm: "Communicator", named_parameters: Sequence[tuple[str, Parameter]], named_buffers: Sequence[tuple[str, np.ndarray]]
+) -> None:
+    """Compare names, shapes and dtypes on all ranks, then give all rank 0's values, and its seed for keyed draws.
+
+    Raises:
+        PeerError: the ranks hold different models; the message names the first difference.
+    """
+    arrays = [(name, parameter.data) for name, parameter in named_parameters] + list(named_buffers)
+    mine = [[name, list(array.shape), array.dtype.name] for name, array in arrays]
+    for rank, theirs in enumerate(comm.allgather_object(mine)):
+        difference = first_difference(mine, theirs)
+        if difference is not None:
+            raise PeerError(
+                f"ranks {comm.rank} and {rank} hold different models: rank {comm.rank} has "
+                f"{_describe(mine, difference)} where rank {rank} has {_describe(theirs, difference)}"
+            )
+    for _, array in arrays:
+        comm.broadcast(array)
+    for _, parameter in named_parameters:
+        parameter._version[0] += 1
+    random.share_seed(comm.broadcast_object(random.get_seed()))
+
+
+def first_difference(mine: list[Any], theirs: list[Any]) -> int | None:
+    """Return the first place at which two lists differ, or None."""
+    for i in range(max(len(mine), len(theirs))):
+        if mine[i : i + 1] != theirs[i : i + 1]:
+            return i
+    return None
+
+
+def _describe(entries: list[Any], i: int) -> str:
+    if i >= len(entries):
+        return "nothing more"
+    name, shape, dtype = entries[i]
+    return f"{name!r} {dtype} {tuple(shape)}"
