@@ -1,0 +1,3 @@
+"""The version of distdl."""
+
+__version__ = "0.1.0"
