@@ -1,0 +1,27 @@
+"""Training: the loop, its callbacks and metrics, and what a run leaves behind."""
+
+from .callbacks import Best, Callback, EarlyStopping, Schedule
+from .metrics import Accuracy, ConfusionMatrix, Loss, Metric, TopK
+from .progress import Progress
+from .run import JsonLog, LearningCurve, SaveWeights
+from .trainer import Trainer
+from .weights import load_weights, save_weights
+
+__all__ = [
+    "Accuracy",
+    "Best",
+    "Callback",
+    "ConfusionMatrix",
+    "EarlyStopping",
+    "JsonLog",
+    "LearningCurve",
+    "Loss",
+    "Metric",
+    "Progress",
+    "SaveWeights",
+    "Schedule",
+    "TopK",
+    "Trainer",
+    "load_weights",
+    "save_weights",
+]

@@ -1,0 +1,153 @@
+"""Metrics that are exact over all ranks: each is a function of sums, and sums add up over batches and ranks."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..core import checks
+
+if TYPE_CHECKING:
+    from ..comm import Communicator
+
+
+class Metric:
+    """A metric: `measure` gives the sums of one batch, `result` the value from sums over many.
+
+    Attributes:
+        name: its key in records.
+        better: "max" or "min".
+    """
+
+    name = "metric"
+    better = "max"
+
+    def measure(self, outputs: np.ndarray, targets: np.ndarray, loss: float, weight: float) -> np.ndarray:
+        """Return the sums of a batch as a float64 array, of the same shape for every batch (0 rows included).
+
+        Args:
+            outputs: what the model returned, first axis rows.
+            targets: what it should have.
+            loss: the batch's mean loss.
+            weight: what the loss was divided by.
+        """
+        raise NotImplementedError
+
+    def result(self, sums: np.ndarray) -> Any:
+        """Return the metric's value, JSON-like."""
+        raise NotImplementedError
+
+
+class Loss(Metric):
+    """The mean loss over all rows (or class weights)."""
+
+    name = "loss"
+    better = "min"
+
+    def measure(self, outputs: np.ndarray, targets: np.ndarray, loss: float, weight: float) -> np.ndarray:
+        return np.array([loss * weight if weight else 0.0, weight])
+
+    def result(self, sums: np.ndarray) -> float:
+        return _ratio(sums)
+
+
+class TopK(Metric):
+    """The share of rows whose label is among the `k` highest outputs; classes on the last axis.
+
+    Args:
+        k: how many count.
+        ignore_index: rows with this label are left out.
+    """
+
+    def __init__(self, k: int, ignore_index: int = -100):
+        self.k = checks.integer("k", k, 1)
+        self.ignore_index = ignore_index
+        self.name = f"top{k}"
+
+    def measure(self, outputs: np.ndarray, targets: np.ndarray, loss: float, weight: float) -> np.ndarray:
+        scores, labels = _rows(outputs, targets, self.ignore_index)
+        if self.k > scores.shape[-1]:
+            raise checks.bad_value("k", self.k, f"must be <= the number of classes, {scores.shape[-1]}")
+        own = np.take_along_axis(scores, labels[:, None], -1)
+        # Ties go to the earlier class, as argmax has it.
+        ahead = (scores > own).sum(-1) + ((scores == own) & (np.arange(scores.shape[-1]) < labels[:, None])).sum(-1)
+        return np.array([(ahead < self.k).sum(), len(labels)], np.float64)
+
+    def result(self, sums: np.ndarray) -> float:
+        return _ratio(sums)
+
+
+class Accuracy(TopK):
+    """The share of rows whose highest output is at their label."""
+
+    def __init__(self, ignore_index: int = -100):
+        super().__init__(1, ignore_index)
+        self.name = "accuracy"
+
+
+class ConfusionMatrix(Metric):
+    """Counts of (label, prediction): entry [i][j] is how many rows of class i were taken for class j.
+
+    Args:
+        classes: their number.
+        ignore_index: rows with this label are left out.
+    """
+
+    name = "confusion"
+
+    def __init__(self, classes: int, ignore_index: int = -100):
+        self.classes = checks.integer("classes", classes, 1)
+        self.ignore_index = ignore_index
+
+    def measure(self, outputs: np.ndarray, targets: np.ndarray, loss: float, weight: float) -> np.ndarray:
+        scores, labels = _rows(outputs, targets, self.ignore_index)
+        places = labels * self.classes + scores.argmax(-1)
+        counts = np.bincount(places, minlength=self.classes**2)
+        if len(counts) > self.classes**2:
+            raise checks.bad_value("classes", self.classes, f"must be >= the number of outputs, {scores.shape[-1]}")
+        return counts.astype(np.float64)
+
+    def result(self, sums: np.ndarray) -> list[list[int]]:
+        return [[int(n) for n in row] for row in sums.reshape(self.classes, self.classes)]
+
+
+class Meter:
+    """Adds up metrics over batches, and over the ranks when asked for the values.
+
+    Args:
+        metrics: names must differ.
+        comm: the ranks.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], comm: "Communicator"):
+        self.metrics = list(metrics)
+        self.comm = comm
+        self._sums: list[np.ndarray] = []
+
+    def update(self, outputs: np.ndarray, targets: Any, loss: float, weight: float) -> None:
+        """Add a batch."""
+        targets = np.asarray(targets)
+        sums = [metric.measure(outputs, targets, loss, weight) for metric in self.metrics]
+        self._sums = [a + b for a, b in zip(self._sums, sums, strict=True)] if self._sums else sums
+
+    def results(self) -> dict[str, Any]:
+        """Return the values over all ranks; every rank must ask. One collective."""
+        if not self._sums:
+            raise checks.bad_value("batches", 0, "must be >= 1 on every rank to have metrics")
+        total = self.comm.allreduce(np.concatenate([sums.ravel() for sums in self._sums]))
+        ends = np.cumsum([sums.size for sums in self._sums])[:-1]
+        parts = zip(self.metrics, np.split(total, ends), self._sums, strict=True)
+        return {metric.name: metric.result(part.reshape(sums.shape)) for metric, part, sums in parts}
+
+
+def _ratio(sums: np.ndarray) -> float:
+    return float(sums[0] / sums[1]) if sums[1] else float("nan")
+
+
+def _rows(outputs: np.ndarray, targets: np.ndarray, ignore_index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores (rows, classes) and labels (rows,), ignored rows left out; soft targets count by their greatest."""
+    if targets.ndim == outputs.ndim:
+        targets = targets.argmax(-1)
+    scores, labels = outputs.reshape(-1, outputs.shape[-1]), targets.reshape(-1)
+    kept = labels != ignore_index
+    return (scores, labels) if kept.all() else (scores[kept], labels[kept])

@@ -1,0 +1,239 @@
+"""`Trainer`: the loop that most people should not have to write."""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..autograd import Tensor, no_grad, tensor
+from ..core import checks
+from ..core.random import get_seed
+from ..data import DataLoader, GlobalBatchSampler
+from ..nn import Module
+from ..optim import Optimizer
+from ..parallel import DistributedOptimizer
+from ..parallel.buffers import synchronize_buffers
+from ..version import __version__
+from .callbacks import Callback, Record
+from .metrics import Accuracy, Loss, Meter, Metric
+from .progress import Progress
+from .run import JsonLog, LearningCurve, SaveWeights
+
+if TYPE_CHECKING:
+    from ..comm import Communicator
+
+
+class Trainer:
+    """Trains a model in lockstep on all ranks, and evaluates it.
+
+    Args:
+        model: what is trained.
+        optimizer: a plain one is wrapped in a `DistributedOptimizer`.
+        loss: `loss(outputs, targets)` gives a tensor of one value, a mean over rows.
+        comm: the ranks; by default those of the distributed optimizer, else `distdl.world()`.
+        callbacks: called in this order, after the trainer's own.
+        reproducible: the same bits on any number of ranks; not built yet, True is refused.
+        metrics: measured beside the loss; by default the accuracy.
+        run: name of the directory below `runs/` (or a path) that gets log, weights and learning curve; None: no files.
+        progress: show progress on rank 0.
+
+    Attributes:
+        history: the record of every epoch of the last fit, the same on all ranks.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer | DistributedOptimizer,
+        loss: Callable[[Tensor, Any], Tensor],
+        comm: Communicator | None = None,
+        callbacks: Sequence[Callback] = (),
+        reproducible: bool = False,
+        *,
+        metrics: Sequence[Metric] | None = None,
+        run: str | Path | None = None,
+        progress: bool = True,
+    ):
+        if not isinstance(model, Module):
+            raise checks.bad_type("model", model, "must be a distdl.nn.Module")
+        if not callable(loss):
+            raise checks.bad_type("loss", loss, "must be a function of outputs and targets")
+        if reproducible:
+            raise checks.bad_value("reproducible", reproducible, "is not available in this version")
+        if isinstance(optimizer, DistributedOptimizer):
+            if comm is not None and comm is not optimizer.comm:
+                raise checks.bad_value("comm", comm, "is not the communicator of the distributed optimizer")
+            self.optimizer = optimizer
+        else:
+            self.optimizer = DistributedOptimizer(optimizer, comm, model=model)
+        self.model = model
+        self.loss = loss
+        self.comm = self.optimizer.comm
+        self.metrics: list[Metric] = [Loss(), *([Accuracy()] if metrics is None else metrics)]
+        own: list[Callback] = [Progress()] if progress else []
+        if run is not None:
+            directory = Path(run) if isinstance(run, Path) or "/" in run else Path("runs") / run
+            own += [JsonLog(directory), SaveWeights(directory), LearningCurve(directory)]
+        self.callbacks = [*own, *callbacks]
+        self.history: list[Record] = []
+        self.epoch = self.epochs = self.step = self.step_in_epoch = 0
+        self.steps_per_epoch = self.rows_per_epoch = self.batch_size = 0
+        self._stopped = False
+
+    def fit(
+        self,
+        data: Any,
+        epochs: int = 1,
+        batch_size: int | None = None,
+        *,
+        validation: Any = None,
+        transform: Callable[[Any], Any] | None = None,
+        seed: int | None = None,
+    ) -> list[Record]:
+        """Train for some epochs.
+
+        Args:
+            data: a data set, which is shuffled and shared out among the ranks; or this rank's loader.
+            epochs: passes over the data.
+            batch_size: rows of the global batch, over all ranks; for a data set.
+            validation: a data set to evaluate after each epoch.
+            transform: applied to the inputs of each batch of a data set (augmentation).
+            seed: of the shuffling; by default the one of `distdl.manual_seed`.
+
+        Returns:
+            A record an epoch: epoch, step, loss, metrics, validation_..., lr, seconds, samples_per_second.
+        """
+        self.epochs = checks.integer("epochs", epochs, 1)
+        loader = self._loader(data, batch_size, transform, get_seed() if seed is None else seed)
+        self.history, self._stopped, self.step = [], False, 0
+        self._call("on_fit_start")
+        for self.epoch in range(self.epochs):
+            record = self._epoch(loader)
+            if validation is not None:
+                results = self.evaluate(validation, self.batch_size or 256)
+                record |= {f"validation_{name}": value for name, value in results.items()}
+            self.history.append(record)
+            self._call("on_epoch_end", record)
+            if self._stopped:
+                break
+        self._call("on_fit_end")
+        return self.history
+
+    def evaluate(self, data: Any, batch_size: int = 256) -> dict[str, Any]:
+        """Measure loss and metrics; every sample of a data set counts once over all ranks.
+
+        Args:
+            data: a data set, or this rank's loader.
+            batch_size: rows of the global batch.
+
+        Returns:
+            The value of each metric, the same on all ranks.
+        """
+        loader = data
+        if not _is_loader(data):
+            sampler = GlobalBatchSampler(len(data), batch_size, self.comm.rank, self.comm.size, shuffle=False)
+            loader = DataLoader(data, batch_sampler=sampler)
+        synchronize_buffers(self.model, self.comm)
+        meter = Meter(self.metrics, self.comm)
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with no_grad():
+                for x, y in loader:
+                    outputs = self.model(tensor(x))
+                    _measure(meter, outputs, y, self.loss(outputs, y))
+        finally:
+            self.model.train(was_training)
+        return meter.results()
+
+    def stop(self) -> None:
+        """End the fit after this epoch; every rank must call it, or none."""
+        self._stopped = True
+
+    def describe(self) -> Record:
+        """Return what the log says of the run before its first epoch."""
+        return {
+            "distdl": __version__,
+            "python": platform.python_version(),
+            "ranks": self.comm.size,
+            "parameters": sum(parameter.size for parameter in self.model.parameters()),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size or None,
+            "seed": get_seed(),
+        }
+
+    def rows_of_step(self, rows: int) -> int:
+        """Return how many rows the step had over all ranks, of which this rank had `rows`."""
+        if not self.batch_size:
+            return rows * self.comm.size
+        return min(self.batch_size, self.rows_per_epoch - (self.step_in_epoch - 1) * self.batch_size)
+
+    def _loader(self, data: Any, batch_size: int | None, transform: Any, seed: int) -> Any:
+        if _is_loader(data):
+            if batch_size is not None or transform is not None:
+                raise checks.bad_value("batch_size", batch_size, "and `transform` belong to the loader that is given")
+            self.batch_size = 0
+            self.steps_per_epoch = len(data) if hasattr(data, "__len__") else 0
+            self.rows_per_epoch = 0
+            return data
+        if batch_size is None:
+            raise checks.bad_value("batch_size", batch_size, "must be given with a data set: rows of the global batch")
+        self.batch_size = checks.integer("batch_size", batch_size, 1)
+        sampler = GlobalBatchSampler(
+            len(data), self.batch_size, self.comm.rank, self.comm.size, shuffle=True, seed=seed
+        )
+        self.steps_per_epoch, self.rows_per_epoch = len(sampler), len(data)
+        return DataLoader(data, batch_sampler=sampler, transform=transform)
+
+    def _epoch(self, loader: Any) -> Record:
+        self.step_in_epoch = 0
+        self.model.train()
+        self._call("on_epoch_start")
+        meter = Meter(self.metrics, self.comm)
+        start = time.perf_counter()
+        rows = 0
+        for x, y in loader:
+            loss = self._step(meter, x, y)
+            rows += len(x)
+            self._call("on_step_end", loss, len(x))
+        results = meter.results()
+        seconds = time.perf_counter() - start
+        rows = self.rows_per_epoch or int(self.comm.allreduce(rows))
+        return {
+            "epoch": self.epoch + 1,
+            "step": self.step,
+            **results,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "seconds": seconds,
+            "samples_per_second": rows / seconds,
+        }
+
+    def _step(self, meter: Meter, x: Any, y: Any) -> float:
+        self.optimizer.zero_grad()
+        outputs = self.model(tensor(x))
+        loss = self.loss(outputs, y)
+        loss.backward()
+        self.optimizer.step()
+        self.step += 1
+        self.step_in_epoch += 1
+        return _measure(meter, outputs, y, loss)
+
+    def _call(self, event: str, *args: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self, *args)
+
+
+def _measure(meter: Meter, outputs: Tensor, targets: Any, loss: Tensor) -> float:
+    value = float(loss.item())
+    weight = loss.denominator if loss.denominator is not None and math.isfinite(loss.denominator) else float(len(outputs))
+    meter.update(outputs.data, targets.data if isinstance(targets, Tensor) else targets, value, weight)
+    return value
+
+
+def _is_loader(data: Any) -> bool:
+    """Say whether `data` yields batches itself: a loader, or an iterable that cannot be indexed."""
+    return isinstance(data, (DataLoader, Iterator)) or not (hasattr(data, "__getitem__") and hasattr(data, "__len__"))
