@@ -146,13 +146,19 @@ def set_batch(batch: Batch | None) -> None:
     _current.batch = batch
 
 
+def named_batch() -> Batch | None:
+    """Return the batch that a loader has named for this thread, or None."""
+    batch: Batch | None = getattr(_current, "batch", None)
+    return batch
+
+
 def current_batch(rows: int | None = None) -> Batch:
     """Return the batch that this thread works on.
 
     Where no loader has named one, or where it does not fit `rows`, the rows count as the samples
     0, 1, 2, ... of epoch 0. A multiple of the batch's rows (time steps, say) shares its samples.
     """
-    batch: Batch | None = getattr(_current, "batch", None)
+    batch = named_batch()
     if batch is not None and (rows is None or rows == len(batch.samples)):
         return batch
     if batch is not None and rows and len(batch.samples) and rows % len(batch.samples) == 0:
@@ -164,7 +170,7 @@ def current_batch(rows: int | None = None) -> Batch:
 @contextlib.contextmanager
 def batch_of(epoch: int, samples: np.ndarray) -> Iterator[Batch]:
     """Within the block, draws of this thread are keyed by `epoch` and `samples`."""
-    before: Batch | None = getattr(_current, "batch", None)
+    before = named_batch()
     batch = Batch(epoch, np.asarray(samples, np.int64))
     set_batch(batch)
     try:

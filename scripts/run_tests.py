@@ -1,0 +1,104 @@
+"""Runs every test of distdl in stages, counts what really ran, and measures line coverage over all ranks."""
+
+import argparse
+import glob
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COVERAGE_FLOOR = 95
+STAGE_SECONDS = 1200
+MIN_MPI_TESTS = 20
+"""Fewer tests on a number of ranks than this means that they were not collected."""
+
+failures: list[str] = []
+ran: dict[str, int] = {}
+
+
+def stage(name: str, command: list[str], environment: dict[str, str] | None = None) -> str:
+    """Run a command, show and return its output, and note whether it failed."""
+    print(f"\n=== {name}", flush=True)
+    start = time.monotonic()
+    lines: list[str] = []
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        lines.append(line)
+        if time.monotonic() - start > STAGE_SECONDS:
+            process.kill()
+            failures.append(f"{name}: not done after {STAGE_SECONDS} s")
+    if process.wait() != 0:
+        failures.append(f"{name}: exit code {process.returncode}")
+    print(f"--- {name}: {time.monotonic() - start:.0f} s", flush=True)
+    return "".join(lines)
+
+
+def passed(output: str) -> int:
+    """Return how many tests passed according to pytest's last line, the least over the ranks that print one."""
+    counts = [int(n) for n in re.findall(r"(\d+) passed", output)]
+    return min(counts) if counts else 0
+
+
+def pytest_on(ranks: int, python: list[str]) -> None:
+    """Run the MPI tests on a number of ranks, and count them on the first."""
+    bin_directory = str(Path(sys.executable).parent)
+    environment = {
+        "PATH": bin_directory + os.pathsep + os.environ.get("PATH", ""),
+        "DISTDL_TEST_RANKS": str(ranks),
+    }
+    command = [str(Path(bin_directory) / "mpiexec"), "-n", str(ranks), *python, "-m", "pytest", "-q", "--with-mpi"]
+    name = f"MPI tests on {ranks} rank{'s' if ranks > 1 else ''}"
+    output = stage(name, [*command, "-m", "mpi", "-p", "no:cacheprovider"], environment)
+    ran[name] = passed(output)
+    if ran[name] < MIN_MPI_TESTS:
+        failures.append(f"{name}: only {ran[name]} tests ran, expected {MIN_MPI_TESTS} or more")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one process and two ranks only, no coverage floor")
+    options = parser.parse_args()
+    for stale in glob.glob(str(ROOT / ".coverage*")):
+        os.remove(stale)
+    python = [sys.executable, "-m", "coverage", "run"]
+    bare = [sys.executable, "-m"]
+
+    stage("lint", [*bare, "ruff", "check", "."])
+    stage("format", [*bare, "ruff", "format", "--check", "."])
+    stage("types", [*bare, "mypy"])
+    output = stage("tests in one process", [*python, "-m", "pytest", "-q", "-m", "not job"])
+    ran["tests in one process"] = passed(output)
+    for ranks in (2,) if options.quick else (1, 2, 3, 4):
+        pytest_on(ranks, python)
+    output = stage("jobs that crash or hang", [*bare, "pytest", "-q", "-m", "job"])
+    ran["jobs that crash or hang"] = passed(output)
+    if not ran["jobs that crash or hang"]:
+        failures.append("jobs that crash or hang: none ran")
+    stage("combine coverage", [*bare, "coverage", "combine", "-q"])
+    floor = [] if options.quick else [f"--fail-under={COVERAGE_FLOOR}"]
+    stage("line coverage", [*bare, "coverage", "report", "--skip-covered", *floor])
+
+    print("\n=== what ran")
+    for name, count in ran.items():
+        print(f"{count:6d} passed  {name}")
+    for failure in failures:
+        print(f"FAILED: {failure}")
+    print(f"\n{sum(ran.values())} passed, {len(failures)} failed")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

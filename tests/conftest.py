@@ -1,0 +1,25 @@
+"""What the tests of all rooms share."""
+
+import pytest
+
+import distdl
+
+
+@pytest.fixture
+def comm():
+    """The communicator of this job: serial in one process, MPI under mpirun."""
+    return distdl.world()
+
+
+@pytest.fixture(autouse=True)
+def _together(request):
+    """Ranks leave an MPI test together, so that one rank's next test cannot meet another's last."""
+    yield
+    if request.node.get_closest_marker("mpi") and request.config.getoption("--with-mpi", default=False):
+        distdl.world().barrier()
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    """Every test starts from the same seed."""
+    distdl.manual_seed(0)
