@@ -31,3 +31,7 @@ class LaunchError(DistdlError, RuntimeError):
 
 class PeerError(DistdlError, RuntimeError):
     """Another rank left, died, or disagrees with this one."""
+
+
+class WorkerError(DistdlError, RuntimeError):
+    """A worker process of a data loader died."""

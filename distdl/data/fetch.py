@@ -70,7 +70,9 @@ class Fetcher:
 
     def _with_inputs(self, batch: Any) -> Any:
         if isinstance(batch, dict):
-            raise checks.bad_type("transform", self.transform, "needs batches of arrays; give `batch_transform` for dicts")
+            raise checks.bad_type(
+                "transform", self.transform, "needs batches of arrays; give `batch_transform` for dicts"
+            )
         assert self.transform is not None
         if isinstance(batch, tuple):
             return (self.transform(batch[0]), *batch[1:])

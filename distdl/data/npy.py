@@ -1,0 +1,164 @@
+"""Arrays on disk: .npy and .npz files of NumPy, memory-mapped where they lie uncompressed.
+
+Formats: numpy.lib.format (versions 1 and 2), and ZIP for .npz. Nothing is unpickled.
+"""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO, Literal, NamedTuple
+
+import numpy as np
+
+from ..core import checks
+from ..core.files import DEFLATE_RATIO, StrPath, bad_file, check_declared, file_size
+from .dataset import ArrayDataset
+
+_CHUNK = 1 << 20
+_LOCAL_HEADER = 30
+"""Bytes of a ZIP member's own header before its name; the lengths of name and extra field are its last four."""
+
+
+class _Header(NamedTuple):
+    """What the header of a .npy file declares, and how many bytes it takes."""
+
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    dtype: np.dtype
+    size: int
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def load_arrays(*paths: StrPath, names: Sequence[str] | None = None) -> ArrayDataset:
+    """Open arrays on disk as a data set, such as `load_arrays("x.npy", "y.npy")`.
+
+    Args:
+        paths: .npy files, or one .npz file.
+        names: which arrays of the .npz file, in which order; by default all, in the file's order.
+
+    Returns:
+        A data set whose arrays are memory-mapped, read-only; compressed members of an .npz file are in memory.
+
+    Raises:
+        MissingDataError: there is no such file.
+        ValueError: a damaged file, an unknown name, or arrays of unequal lengths.
+    """
+    if len(paths) == 1 and Path(paths[0]).suffix == ".npz":
+        arrays = read_npz(paths[0], names)
+        return ArrayDataset(*arrays.values())
+    if names is not None:
+        raise checks.bad_value("names", list(names), "must be None for .npy files")
+    return ArrayDataset(*map(map_npy, paths))
+
+
+def map_npy(path: StrPath) -> np.ndarray:
+    """Map a .npy file into memory, read-only.
+
+    Raises:
+        MissingDataError: there is no such file.
+        FileFormatError: it is no whole .npy file of numbers.
+    """
+    available = file_size(path)
+    with open(path, "rb") as file:
+        header = _read_header(path, "", file)
+    _check_length(path, "", header, available)
+    return _map(path, header, 0)
+
+
+def read_npz(path: StrPath, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Read an .npz file: stored members are mapped, compressed ones read; all checksums are verified.
+
+    Args:
+        path: the file.
+        names: which arrays; None means all.
+
+    Returns:
+        The arrays by name.
+
+    Raises:
+        MissingDataError: there is no such file.
+        ValueError: it is no whole .npz file of numbers, or has no array of a name.
+    """
+    available = file_size(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _members(path, archive, available)
+            for name in names or ():
+                if name not in members:
+                    raise checks.bad_value("names", name, f"must be one of {', '.join(members)}, which {path} holds")
+            return {name: _read_member(path, archive, members[name]) for name in names or members}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise bad_file(path, f"must be a whole .npz file ({error})") from error
+
+
+def _members(path: StrPath, archive: zipfile.ZipFile, available: int) -> dict[str, zipfile.ZipInfo]:
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        member = PurePosixPath(info.filename)
+        name = info.filename.removesuffix(".npy")
+        if member.suffix != ".npy" or member.is_absolute() or ".." in member.parts or "\\" in info.filename:
+            raise bad_file(path, f"member {info.filename!r} must be named NAME.npy", info.header_offset)
+        if name in members:
+            raise bad_file(path, f"member {info.filename!r} must be there once", info.header_offset)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
+            raise bad_file(path, f"member {info.filename!r} must be stored or deflated, not encrypted")
+        members[name] = info
+    declared = sum(info.file_size for info in members.values())
+    packed = any(info.compress_type == zipfile.ZIP_DEFLATED for info in members.values())
+    check_declared(path, "the content", declared, available * (DEFLATE_RATIO if packed else 1))
+    return members
+
+
+def _read_member(path: StrPath, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    name = info.filename
+    with archive.open(info) as stream:
+        header = _read_header(path, name, stream)
+        _check_length(path, name, header, info.file_size)
+        if info.compress_type == zipfile.ZIP_STORED:
+            while stream.read(_CHUNK):
+                pass  # to the end, where the checksum is compared
+        else:
+            content = stream.read(header.nbytes)
+            if len(content) < header.nbytes or stream.read(1):
+                raise bad_file(path, f"member {name!r} must hold {info.file_size} bytes")
+            return np.frombuffer(content, header.dtype).reshape(header.shape, order=header.order)
+    with open(path, "rb") as file:
+        file.seek(info.header_offset + _LOCAL_HEADER - 4)
+        name_length, extra_length = np.frombuffer(file.read(4), "<u2").tolist()
+    return _map(path, header, info.header_offset + _LOCAL_HEADER + name_length + extra_length)
+
+
+def _read_header(path: StrPath, member: str, file: IO[bytes]) -> _Header:
+    what = f"member {member!r}" if member else "it"
+    try:
+        version = np.lib.format.read_magic(file)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, fortran, dtype = readers[version](file)
+    # NumPy parses the header as Python text, and what hostile text raises there is not one type.
+    except Exception as error:
+        if isinstance(error, zipfile.BadZipFile | zlib.error | EOFError):
+            raise
+        raise bad_file(path, f"{what} must begin with a .npy header of version 1 or 2 ({error})", 0) from error
+    if dtype.kind not in "biufc":
+        raise bad_file(path, f"{what} must hold numbers, holds {dtype}", 0)
+    if any(extent < 0 for extent in shape) or len(shape) > 32:
+        raise bad_file(path, f"{what} must have at most 32 dimensions >= 0, has {shape}", 0)
+    return _Header(tuple(shape), "F" if fortran else "C", dtype, file.tell())
+
+
+def _check_length(path: StrPath, member: str, header: _Header, available: int) -> None:
+    what = f"an array of shape {header.shape}" + (f" in member {member!r}" if member else "")
+    check_declared(path, what, header.nbytes, available - header.size, header.size)
+    if header.nbytes < available - header.size:
+        raise bad_file(path, f"must end after {what}, goes on", header.size + header.nbytes)
+
+
+def _map(path: StrPath, header: _Header, start: int) -> np.ndarray:
+    if not header.nbytes:
+        return np.empty(header.shape, header.dtype)  # nothing cannot be mapped
+    return np.memmap(path, header.dtype, "r", start + header.size, header.shape, header.order)
