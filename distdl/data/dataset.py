@@ -2,7 +2,7 @@
 
 import mmap
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -85,13 +85,8 @@ class _Mapped:
     """Where a memory-mapped array lies on disk."""
 
     def __init__(self, array: np.memmap) -> None:
-        self.arguments = {
-            "filename": array.filename,
-            "dtype": array.dtype,
-            "offset": array.offset,
-            "shape": array.shape,
-            "order": "C" if array.flags.c_contiguous else "F",
-        }
+        self.path, self.dtype, self.offset, self.shape = array.filename, array.dtype, array.offset, array.shape
+        self.order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
 
     @classmethod
     def of(cls, array: np.ndarray) -> "_Mapped | None":
@@ -100,7 +95,8 @@ class _Mapped:
         return cls(array) if whole else None  # type: ignore[arg-type]
 
     def open(self) -> np.memmap:
-        return np.memmap(mode="r", **self.arguments)
+        assert self.path is not None
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
 
 
 class Subset:

@@ -8,7 +8,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +16,12 @@ from ..core.files import DEFLATE_RATIO, StrPath, bad_file, check_declared, file_
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MOST_DIMENSIONS = 32
+
+
+class _Stream(Protocol):
+    """A file, or what gunzips one."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 def read_idx(path: StrPath) -> np.ndarray:
@@ -45,7 +51,7 @@ def read_idx(path: StrPath) -> np.ndarray:
             raise bad_file(path, f"must be a whole gzip file ({error})") from error
 
 
-def _read(path: Path, file: IO[bytes], available: int) -> np.ndarray:
+def _read(path: Path, file: _Stream, available: int) -> np.ndarray:
     shape, dtype, start = _read_header(path, file)
     declared = math.prod(shape) * dtype.itemsize
     check_declared(path, f"an array of shape {shape}", declared, available - start, start)
@@ -57,7 +63,7 @@ def _read(path: Path, file: IO[bytes], available: int) -> np.ndarray:
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
-def _read_header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
+def _read_header(path: Path, file: _Stream) -> tuple[tuple[int, ...], np.dtype, int]:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0":
         raise bad_file(path, f"must begin with two zero bytes, a type and a number of dimensions; is {magic!r}", 0)

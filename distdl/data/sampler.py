@@ -1,6 +1,6 @@
 """Samplers: which samples a rank reads, in which order; pure functions of (seed, epoch, rank, size)."""
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Sized
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,18 @@ from .plan import Plan, Position, check_enough, check_rank, epoch_order, read_st
 class EpochSampler:
     """A sampler whose items depend on the epoch only; each `iter()` begins the next epoch."""
 
-    def __init__(self, rank: int, size: int, shuffle: bool, seed: int, drop_last: bool) -> None:
+    def __init__(self, length: int, rank: int, size: int, shuffle: bool, seed: int, drop_last: bool) -> None:
         """Check and keep what every sampler has."""
+        self.length = length
         self.rank, self.size = check_rank(rank, size)
+        check_enough(self.length, self.size)
         self.shuffle = bool(shuffle)
         self.seed = checks.integer("seed", seed, 0)
         self.drop_last = bool(drop_last)
         self.position = Position()
 
-    def items(self, epoch: int) -> Sequence[Any]:
-        """Return what this rank reads in `epoch`, from the start."""
+    def items(self, epoch: int) -> Any:
+        """Return the sequence of what this rank reads in `epoch`, from the start."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Any]:
@@ -80,9 +82,7 @@ class DistributedSampler(EpochSampler):
         Raises:
             ValueError: a rank out of range, or fewer samples than ranks.
         """
-        super().__init__(rank, size, shuffle, seed, drop_last)
-        self.length = len(dataset)
-        check_enough(self.length, self.size)
+        super().__init__(len(dataset), rank, size, shuffle, seed, drop_last)
 
     @property
     def shortest(self) -> int:
@@ -130,10 +130,8 @@ class GlobalBatchSampler(EpochSampler):
         Raises:
             ValueError: a rank out of range, a batch size below 1, or fewer samples than ranks.
         """
-        super().__init__(rank, size, shuffle, seed, drop_last)
-        self.length = checks.integer("length", length)
+        super().__init__(checks.integer("length", length, 0), rank, size, shuffle, seed, drop_last)
         self.batch_size = checks.integer("batch_size", batch_size, 1)
-        check_enough(self.length, self.size)
 
     @property
     def plan(self) -> Plan:
