@@ -1,0 +1,96 @@
+"""Update rules of optimizers on flat arrays, each one pass over memory.
+
+The hyper-parameters come as float64 and are rounded once to the parameters' type.
+"""
+
+import numpy as np
+
+from .registry import kernel
+
+
+def _sgd_update(
+    parameter: np.ndarray,
+    gradient: np.ndarray,
+    velocity: np.ndarray,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    first: bool,
+) -> None:
+    g = gradient + weight_decay * parameter
+    if momentum:
+        velocity[...] = g if first else momentum * velocity + (1 - dampening) * g
+        g = g + momentum * velocity if nesterov else velocity
+    parameter -= lr * g
+
+
+@kernel(reference=_sgd_update)
+def sgd_update(parameter, gradient, velocity, lr, momentum, dampening, weight_decay, nesterov, first):  # type: ignore[no-untyped-def]
+    """One step of SGD by PyTorch's formulas; `velocity` may be empty if `momentum` is 0.
+
+    At the `first` step the velocity is the gradient, without dampening.
+    """
+    real = parameter.dtype.type
+    rate, decay = real(lr), real(weight_decay)
+    if momentum == 0:
+        for i in range(parameter.size):
+            p = parameter[i]
+            parameter[i] = p - rate * (gradient[i] + decay * p)
+        return
+    keep = real(0) if first else real(momentum)
+    add = real(1) if first else real(1 - dampening)
+    plain = real(1) if nesterov else real(0)
+    look = real(momentum) if nesterov else real(1)
+    for i in range(parameter.size):
+        p = parameter[i]
+        g = gradient[i] + decay * p
+        v = keep * velocity[i] + add * g
+        velocity[i] = v
+        parameter[i] = p - rate * (plain * g + look * v)
+
+
+def _adam_update(
+    parameter: np.ndarray,
+    gradient: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    bias_correction1: float,
+    bias_correction2: float,
+) -> None:
+    if decoupled:
+        parameter *= 1 - lr * weight_decay
+    else:
+        gradient = gradient + weight_decay * parameter
+    m[...] = beta1 * m + (1 - beta1) * gradient
+    v[...] = beta2 * v + (1 - beta2) * gradient**2
+    parameter -= lr / bias_correction1 * m / (np.sqrt(v / bias_correction2) + eps)
+
+
+@kernel(reference=_adam_update)
+def adam_update(  # type: ignore[no-untyped-def]
+    parameter, gradient, m, v, lr, beta1, beta2, eps, weight_decay, decoupled, bias_correction1, bias_correction2
+):
+    """One step of Adam, or of AdamW if `decoupled`; bias_correction1 = 1 - beta1 ** step, 2 likewise."""
+    real = parameter.dtype.type
+    keep1, add1, keep2, add2 = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2)
+    shrink = real(1 - lr * weight_decay) if decoupled else real(1)
+    decay = real(0) if decoupled else real(weight_decay)
+    rate = real(lr / bias_correction1)
+    scale = real(1 / np.sqrt(bias_correction2))
+    small = real(eps)
+    for i in range(parameter.size):
+        p = parameter[i]
+        g = gradient[i] + decay * p
+        mean = keep1 * m[i] + add1 * g
+        square = keep2 * v[i] + add2 * g * g
+        m[i] = mean
+        v[i] = square
+        parameter[i] = p * shrink - rate * mean / (np.sqrt(square) * scale + small)

@@ -1,0 +1,69 @@
+"""The register of kernels, and what a kernel is.
+
+A kernel is a compiled function that reads arrays and writes its results into other arrays, its
+output arguments. Its reference is a plain NumPy function of the same arguments which defines it:
+
+    @kernel(reference=_double)
+    def double(x, y):
+        for i in range(x.size):
+            y[i] = x[i] + x[i]
+
+One test walks the register and compares each kernel with its reference. Arrays must be dense (see
+`dense`), so that a kernel compiles once for each type of float.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .compile import jit
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled function and the NumPy function that says what it does."""
+
+    compiled: Callable[..., Any]
+    reference: Callable[..., Any]
+
+
+KERNELS: dict[str, Kernel] = {}
+
+
+def kernel(*, reference: Callable[..., Any], reassociate: bool = False) -> Callable[..., Callable[..., None]]:
+    """Compile and register a kernel under its own name.
+
+    Args:
+        reference: NumPy function of the same parameters.
+        reassociate: let the compiler change the order of sums (needed to vectorise a sum).
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        name = function.__name__
+        if name in KERNELS:
+            raise ValueError(f"kernel {name!r} is registered twice")
+        if list(inspect.signature(function).parameters) != list(inspect.signature(reference).parameters):
+            raise ValueError(f"kernel {name!r} and its reference must have the same parameters")
+        compiled = jit(function, reassociate)
+        KERNELS[name] = Kernel(compiled, reference)
+        return compiled
+
+    return register
+
+
+def helper(function: Function) -> Function:
+    """Compile a function that kernels share; it is held by their references."""
+    return jit(function)
+
+
+def dense(array: np.ndarray) -> np.ndarray:
+    """Return the array itself, or a copy, such as kernels take it: C-contiguous, aligned, native, writable."""
+    flags = array.flags
+    if flags.c_contiguous and flags.writeable and flags.aligned and array.dtype.isnative:
+        return array
+    return np.array(array, array.dtype.newbyteorder("="), order="C", copy=True)
