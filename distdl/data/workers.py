@@ -11,7 +11,6 @@ import pickle
 import queue
 import signal
 import threading
-import time
 import traceback
 import weakref
 from collections import deque
@@ -161,7 +160,15 @@ def _work(connection: Connection, payload: bytes, number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     # Read in a thread, so that a parent that sends never waits for a worker that sends, and its death is seen.
-    threading.Thread(target=_read_tasks, args=(connection, tasks), daemon=True).start()
+    finished = threading.Event()
+    threading.Thread(target=_read_tasks, args=(connection, tasks, finished), daemon=True).start()
+    try:
+        _answer_tasks(connection, tasks, payload, number)
+    finally:
+        finished.set()
+
+
+def _answer_tasks(connection: Connection, tasks: "queue.SimpleQueue[Any]", payload: bytes, number: int) -> None:
     fetch: Fetcher | None = None
     while (task := tasks.get()) is not None:
         run, seed, epoch, samples = task
@@ -189,11 +196,11 @@ def _pickled_error(run: int, error: Exception) -> bytes:
     return answer
 
 
-def _read_tasks(connection: Connection, tasks: "queue.SimpleQueue[Any]") -> None:
+def _read_tasks(connection: Connection, tasks: "queue.SimpleQueue[Any]", finished: threading.Event) -> None:
     try:
         while True:
             tasks.put(connection.recv())
     except (EOFError, OSError):
         tasks.put(None)
-        time.sleep(_GRACE_SECONDS)
-        os._exit(1)
+        if not finished.wait(_GRACE_SECONDS):
+            os._exit(1)
