@@ -23,7 +23,7 @@ def test_integer_takes_integers_of_every_kind(value):
 @pytest.mark.parametrize("value", [True, 1.0, "1", None, np.float32(2)])
 def test_integer_refuses_what_is_none(value):
     """Booleans, floats and text are no integers."""
-    with pytest.raises(ArgumentTypeError, match="`n` .*must be an integer"):
+    with pytest.raises(ArgumentTypeError, match=r"`n` .*must be an integer"):
         checks.integer("n", value)
 
 
