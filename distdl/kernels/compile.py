@@ -14,15 +14,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import llvmlite
 import numba
 import numpy as np
 from llvmlite import binding
-from numba import config
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+config: Any = numba.config
 
 # Settings of Numba that change machine code without changing its key.
 _FLAGS = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
@@ -37,8 +38,10 @@ def jit(function: Function, reassociate: bool = False) -> Function:
     fastmath = {"contract", "reassoc"} if reassociate else {"contract"}
     directory = cache_directory()
     with _numba_cache(directory):
-        compiled = numba.njit(cache=directory is not None, nogil=True, error_model="numpy", fastmath=fastmath)(function)
-    return compiled  # type: ignore[no-any-return]
+        compiled: Any = numba.njit(cache=directory is not None, nogil=True, error_model="numpy", fastmath=fastmath)(
+            function
+        )
+    return cast(Function, compiled)
 
 
 @functools.cache

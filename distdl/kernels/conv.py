@@ -3,41 +3,22 @@
 import numpy as np
 
 from .registry import kernel
-
-Pair = tuple[int, int]
-
-
-def _windows(padded: np.ndarray, first: int, stride: Pair, dilation: Pair, columns: np.ndarray):  # type: ignore[no-untyped-def]
-    """Yield (i, j, view of what tap (i, j) sees of padded images) for the shape of `columns`."""
-    height, width, kh, kw, channels = columns.shape[1:]
-    for i in range(kh):
-        for j in range(kw):
-            top, left = i * dilation[0], j * dilation[1]
-            rows = slice(top, top + (height - 1) * stride[0] + 1, stride[0])
-            cols = slice(left, left + (width - 1) * stride[1] + 1, stride[1])
-            yield i, j, padded[:, rows, cols, first : first + channels]
-
-
-def _padding(x: np.ndarray, before: Pair, stride: Pair, dilation: Pair, columns: np.ndarray) -> list[Pair]:
-    """Return the pads which make every window of `columns` lie within the image."""
-    pads = [(0, 0)]
-    for axis in range(2):
-        reach = (columns.shape[1 + axis] - 1) * stride[axis] + (columns.shape[3 + axis] - 1) * dilation[axis] + 1
-        pads.append((before[axis], max(0, reach - before[axis] - x.shape[1 + axis])))
-    return [*pads, (0, 0)]
+from .taps import Pair, taps
 
 
 def _unfold(x: np.ndarray, first: int, before: Pair, stride: Pair, dilation: Pair, columns: np.ndarray) -> None:
-    padded = np.pad(x, _padding(x, before, stride, dilation, columns))
-    for i, j, view in _windows(padded, first, stride, dilation, columns):
-        columns[:, :, :, i, j] = view
+    columns.fill(0)
+    channels = slice(first, first + columns.shape[5])
+    for i, j, out, seen in taps(x, columns, columns.shape[3:5], before, stride, dilation):
+        columns[*out, i, j] = x[seen][..., channels]
 
 
 @kernel(reference=_unfold)
 def unfold(x, first, before, stride, dilation, columns):  # type: ignore[no-untyped-def]
     """columns[n, oy, ox, i, j, c] = x[n, oy * stride - before + i * dilation, (likewise), first + c], or 0 outside.
 
-    x (n, height, width, channels); columns (n, out height, out width, kh, kw, group's channels).
+    x (n, height, width, channels); columns (n, out height, out width, kh, kw, group's channels). The first
+    row of windows may lie within the image: `before` may be negative.
     """
     height, width = x.shape[1], x.shape[2]
     kh, kw, channels = columns.shape[3], columns.shape[4], columns.shape[5]
@@ -77,12 +58,9 @@ def unfold(x, first, before, stride, dilation, columns):  # type: ignore[no-unty
 
 
 def _fold(columns: np.ndarray, first: int, before: Pair, stride: Pair, dilation: Pair, dx: np.ndarray) -> None:
-    pads = _padding(dx, before, stride, dilation, columns)
-    padded = np.pad(dx, pads)
-    for i, j, view in _windows(padded, first, stride, dilation, columns):
-        view += columns[:, :, :, i, j]
-    top, left = before
-    dx[...] = padded[:, top : top + dx.shape[1], left : left + dx.shape[2]]
+    channels = slice(first, first + columns.shape[5])
+    for i, j, out, seen in taps(dx, columns, columns.shape[3:5], before, stride, dilation):
+        dx[*seen, channels] += columns[*out, i, j]
 
 
 @kernel(reference=_fold)

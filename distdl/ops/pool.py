@@ -89,7 +89,7 @@ def avg_pool2d(
         divisor = np.full(out, float(kernel[0] * kernel[1]))
     else:
         divisor = _areas(*windows)
-    return _mean_of(x, *windows, divisor)
+    return _mean_of(x, windows[0], windows[1], divisor)
 
 
 @op(reads_inputs=False)
@@ -105,7 +105,7 @@ def adaptive_avg_pool2d(x: np.ndarray, *, output_size: Pair) -> Any:
     for extent, size in zip(x.shape[1:3], output_size, strict=True):
         places = np.arange(size)
         windows.append(np.stack([places * extent // size, -(-(places + 1) * extent // size)], axis=1))
-    return _mean_of(x, *windows, _areas(*windows))
+    return _mean_of(x, windows[0], windows[1], _areas(*windows))
 
 
 def _areas(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
