@@ -1,0 +1,1 @@
+"""Starting jobs, and finding out what is wrong with an installation."""

@@ -1,0 +1,110 @@
+"""A check-up of an installation: what was found, and whether it is well."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+
+from ..comm.launcher import find_launcher
+from ..core import threads
+from ..core.errors import LaunchError
+from ..version import __version__
+from .launch import PROBE_SECONDS, Mpi, find_mpi, find_mpiexec, launch_command
+
+_RANKS = """
+import distdl
+comm = distdl.world()
+print(f"rank {comm.rank} of {comm.size}", flush=True)
+comm.barrier()
+"""
+
+_CACHE = "from distdl.kernels.compile import cache_directory; print(cache_directory())"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the check-up; state is "ok", "warn" or "fail"."""
+
+    state: str
+    subject: str
+    text: str
+
+
+def examine() -> list[Finding]:
+    """Make all checks, in order; one that fails does not stop the others."""
+    findings = [
+        Finding("ok", "versions", _versions()),
+        Finding("ok", "machine", f"{platform.node()}, {threads.cores()} of {os.cpu_count()} cores usable"),
+        _launcher(),
+    ]
+    mpi: Mpi | None = None
+    mpiexec = ""
+    try:
+        mpi = find_mpi()
+        findings.append(Finding("ok", "MPI library", mpi.version))
+        mpiexec = find_mpiexec(mpi)
+        findings.append(Finding("ok", "mpiexec", mpiexec))
+    except LaunchError as error:
+        findings.append(Finding("fail", "mpiexec" if mpi else "MPI library", str(error)))
+    if mpi and mpiexec:
+        findings.append(_guarded("two ranks", lambda: _two_ranks(mpi, mpiexec)))
+    findings.append(Finding("ok", "threads", _threads()))
+    findings.append(_guarded("kernel cache", _cache))
+    return findings
+
+
+def _guarded(subject: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("fail", subject, str(error))
+
+
+def _versions() -> str:
+    names = ("numpy", "numba", "scipy", "mpi4py")
+    parts = [f"{name} {metadata.version(name)}" for name in names]
+    return ", ".join([f"distdl {__version__}", f"Python {platform.python_version()}", *parts])
+
+
+def _launcher() -> Finding:
+    launcher = find_launcher()
+    if launcher is None:
+        return Finding("ok", "launcher", "none: this process runs alone")
+    size = launcher.size or "an unknown number of"
+    return Finding("warn", "launcher", f"{launcher.name} started {size} processes; run the check-up in a plain shell")
+
+
+def _two_ranks(mpi: Mpi, mpiexec: str) -> Finding:
+    words = launch_command(2, mpiexec, mpi.family, [sys.executable, "-c", _RANKS])
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+    ranks = sorted(line for line in done.stdout.splitlines() if line.startswith("rank "))
+    if ranks == ["rank 0 of 2", "rank 1 of 2"]:
+        return Finding("ok", "two ranks", "mpiexec and library belong together: a job of two ranks met")
+    last = (done.stderr.strip().splitlines() or ["; ".join(ranks) or "no output"])[-1]
+    return Finding("fail", "two ranks", f"a job of two ranks did not meet (exit code {done.returncode}): {last}")
+
+
+def _threads() -> str:
+    counts = [f"{threads.plan(ranks)} with {ranks} rank{'s' if ranks > 1 else ''} a node" for ranks in (1, 2)]
+    set_by = next((f" (set by {n})" for n in ("DISTDL_NUM_THREADS", "OMP_NUM_THREADS") if os.environ.get(n)), "")
+    return f"each rank uses {', '.join(counts)}{set_by}"
+
+
+def _cache() -> Finding:
+    command = [sys.executable, "-c", _CACHE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+    path = done.stdout.strip()
+    if done.returncode or path in ("", "None"):
+        return Finding("warn", "kernel cache", "no directory can be written: kernels compile anew in every process")
+    return Finding("ok", "kernel cache", path)
+
+
+def report(findings: list[Finding]) -> str:
+    """Return the check-up as text, a line a finding."""
+    width = max(len(finding.subject) for finding in findings)
+    return "\n".join(f"{f.state:4}  {f.subject:{width}}  {f.text}" for f in findings)

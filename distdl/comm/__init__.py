@@ -1,0 +1,7 @@
+"""Communication between ranks: serial or MPI behind one interface."""
+
+from .base import Communicator
+from .serial import SerialCommunicator
+from .world import world
+
+__all__ = ["Communicator", "SerialCommunicator", "world"]

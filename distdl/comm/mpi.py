@@ -1,0 +1,97 @@
+"""Ranks over MPI; the only file that imports mpi4py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .base import Communicator
+
+SMALL_BYTES = 4096
+"""Up to this size one rank sums all and broadcasts: two short messages beat 2 (p - 1) shorter ones."""
+
+
+class MPICommunicator(Communicator):
+    """A group of MPI ranks.
+
+    Args:
+        handle: an mpi4py communicator; by default a duplicate of COMM_WORLD, so that messages of others cannot meet ours.
+    """
+
+    def __init__(self, handle: Any = None):
+        super().__init__()
+        from mpi4py import MPI
+
+        self._mpi = MPI
+        self.handle = MPI.COMM_WORLD.Dup() if handle is None else handle
+        self.rank = self.handle.Get_rank()
+        self.size = self.handle.Get_size()
+        node = self.handle.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank = node.Get_rank()
+        self.local_size = node.Get_size()
+        node.Free()
+
+    def split(self, color: int | None, key: int = 0) -> MPICommunicator | None:
+        self._begin("split")
+        part = self.handle.Split(self._mpi.UNDEFINED if color is None else color, key)
+        return None if part == self._mpi.COMM_NULL else MPICommunicator(part)
+
+    def describe(self) -> str:
+        return f"{self.size} rank{'s' if self.size > 1 else ''}, {library_version(self._mpi)}"
+
+    def abort(self, code: int) -> None:
+        """End all processes of the job at once."""
+        self._mpi.COMM_WORLD.Abort(code)
+
+    def _allreduce(self, array: np.ndarray, op: str) -> None:
+        operation = {"sum": self._mpi.SUM, "max": self._mpi.MAX, "min": self._mpi.MIN}[op]
+        if array.dtype == bool:
+            operation = self._mpi.LAND if op == "min" else self._mpi.LOR
+        # MPI does not promise that an allreduce gives all ranks the same bits, and one of MPICH's does
+        # not. Two ranks can only compute a + b; among more, each element is summed on one rank.
+        if self.size <= 2:
+            self.handle.Allreduce(self._mpi.IN_PLACE, array, operation)
+        elif array.nbytes <= SMALL_BYTES:
+            source = self._mpi.IN_PLACE if self.rank == 0 else array
+            self.handle.Reduce(source, array if self.rank == 0 else None, operation, 0)
+            self.handle.Bcast(array, 0)
+        else:
+            self._reduce_scatter_gather(array.reshape(-1), operation)
+
+    def _reduce_scatter_gather(self, flat: np.ndarray, operation: Any) -> None:
+        base, rest = divmod(flat.size, self.size)
+        counts = [base + (rank < rest) for rank in range(self.size)]
+        starts = [sum(counts[:rank]) for rank in range(self.size)]
+        mine = np.empty(counts[self.rank], flat.dtype)
+        self.handle.Reduce_scatter(flat, mine, counts, operation)
+        self.handle.Allgatherv(mine, [flat, (counts, starts)])
+
+    def _broadcast(self, array: np.ndarray, root: int) -> None:
+        self.handle.Bcast(array, root)
+
+    def _allgather(self, array: np.ndarray, out: np.ndarray) -> None:
+        self.handle.Allgather(array, out)
+
+    def _alltoall(self, array: np.ndarray, out: np.ndarray) -> None:
+        self.handle.Alltoall(array, out)
+
+    def _send(self, array: np.ndarray, dest: int, tag: int) -> None:
+        self.handle.Send(array, dest, tag)
+
+    def _recv(self, array: np.ndarray, source: int, tag: int) -> None:
+        self.handle.Recv(array, source, tag)
+
+    def _barrier(self) -> None:
+        self.handle.Barrier()
+
+
+def library_version(mpi: Any) -> str:
+    """Return name and version of the MPI library, such as "MPICH 5.0.2"."""
+    text = mpi.Get_library_version().replace("\0", "").strip()
+    words = text.replace(",", " ").split()
+    if text.startswith("MPICH"):
+        return "MPICH " + next((word for word in words if word[0].isdigit()), "")
+    if text.startswith("Open MPI"):
+        return "Open MPI " + next((word.lstrip("v") for word in words[2:] if word.lstrip("v")[0].isdigit()), "")
+    return text.splitlines()[0][:60]

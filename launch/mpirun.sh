@@ -1,0 +1,18 @@
+#!/bin/sh
+# Runs a script on one machine, or on the hosts of a host file.
+#   launch/mpirun.sh examples/digits_cnn.py --epochs 5
+#   RANKS=8 HOSTS=hosts.txt launch/mpirun.sh examples/digits_cnn.py
+set -eu
+
+RANKS=${RANKS:-2}              # ranks in all
+HOSTS=${HOSTS:-}               # a host file, one host a line; empty: this machine
+PYTHON=${PYTHON:-python3}      # a Python that has distdl, at the same path on all hosts
+MPIEXEC=${MPIEXEC:-mpiexec}    # of the MPI library that mpi4py uses: `distdl doctor` tells
+
+# distdl shares a node's cores among its ranks; set DISTDL_NUM_THREADS to decide otherwise.
+if [ -n "$HOSTS" ]; then
+    set -- --hostfile "$HOSTS" "$PYTHON" "$@"
+else
+    set -- "$PYTHON" "$@"
+fi
+exec "$MPIEXEC" -n "$RANKS" "$@"
