@@ -1,9 +1,12 @@
 """Activations, element by element."""
 
+import math
 from typing import Any
 
 import numpy as np
 
+from ..core import checks
+from ..kernels import gelu as gelu_kernels
 from ..kernels.registry import dense
 from ..kernels.relu import relu_backward
 from .checking import check_float
@@ -18,7 +21,93 @@ def relu(x: np.ndarray) -> Any:
     return y, lambda dy: _select(y, dy, 0.0)
 
 
-def _select(y: np.ndarray, dy: np.ndarray, slope: float) -> np.ndarray:
-    dx = np.empty(y.shape, y.dtype)
-    relu_backward(dense(y).reshape(-1), dense(dy).reshape(-1), slope, dx.reshape(-1))
+@op
+def leaky_relu(x: np.ndarray, *, negative_slope: float = 0.01) -> Any:
+    """x where x > 0, else negative_slope * x."""
+    check_float("x", x)
+    return np.where(x > 0, x, x * x.dtype.type(negative_slope)), lambda dy: _select(x, dy, negative_slope)
+
+
+def _select(x: np.ndarray, dy: np.ndarray, slope: float) -> np.ndarray:
+    """Return dy where x > 0, else slope * dy."""
+    dx = np.empty(x.shape, x.dtype)
+    relu_backward(dense(x).reshape(-1), dense(dy).reshape(-1), float(slope), dx.reshape(-1))
     return dx
+
+
+@op
+def elu(x: np.ndarray, *, alpha: float = 1.0) -> Any:
+    """x where x > 0, else alpha * (exp(x) - 1) (D. Clevert et al., ICLR 2016)."""
+    check_float("x", x)
+    scale = x.dtype.type(alpha)
+    y = np.where(x > 0, x, scale * np.expm1(np.minimum(x, 0)))
+    return y, lambda dy: dy * np.where(x > 0, x.dtype.type(1), scale * np.exp(np.minimum(x, 0)))
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    # Of negative numbers only, exp never overflows.
+    small = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, x.dtype.type(1), small) / (1 + small))
+
+
+@op
+def sigmoid(x: np.ndarray) -> Any:
+    """1 / (1 + exp(-x))."""
+    check_float("x", x)
+    y = _sigmoid(x)
+    return y, lambda dy: dy * (y * (1 - y))
+
+
+@op
+def tanh(x: np.ndarray) -> Any:
+    """The hyperbolic tangent."""
+    check_float("x", x)
+    y = np.tanh(x)
+    return y, lambda dy: dy * (1 - y * y)
+
+
+@op
+def silu(x: np.ndarray) -> Any:
+    """x * sigmoid(x) (S. Elfwing et al., 2017)."""
+    check_float("x", x)
+    s = _sigmoid(x)
+    return x * s, lambda dy: dy * (s * (1 + x * (1 - s)))
+
+
+@op
+def softplus(x: np.ndarray, *, beta: float = 1.0, threshold: float = 20.0) -> Any:
+    """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
+    check_float("x", x)
+    scaled = x * x.dtype.type(beta)
+    linear = scaled > threshold
+    y = np.where(linear, x, np.logaddexp(x.dtype.type(0), scaled) / x.dtype.type(beta))
+    return y, lambda dy: dy * np.where(linear, x.dtype.type(1), _sigmoid(scaled))
+
+
+@op
+def gelu(x: np.ndarray, *, approximate: str = "none") -> Any:
+    """x P(x), P the normal distribution (D. Hendrycks, K. Gimpel, 2016).
+
+    Args:
+        x: of any shape.
+        approximate: "none", or "tanh": P(x) = (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+    """
+    check_float("x", x)
+    checks.one_of("approximate", approximate, ("none", "tanh"))
+    if approximate == "tanh":
+        return _tanh_gelu(x)
+    y, slope = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
+    gelu_kernels.gelu(dense(x).reshape(-1), y.reshape(-1), slope.reshape(-1))
+    return y, lambda dy: dy * slope
+
+
+def _tanh_gelu(x: np.ndarray) -> Any:
+    scale = math.sqrt(2 / math.pi)
+    square = x * x
+    t = np.tanh(scale * x * (1 + 0.044715 * square))
+
+    def backward(dy: np.ndarray) -> np.ndarray:
+        inner = scale * (1 + 3 * 0.044715 * square)
+        return np.asarray(dy * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * inner))
+
+    return 0.5 * x * (1 + t), backward

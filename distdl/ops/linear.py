@@ -1,0 +1,46 @@
+"""The fully connected layer."""
+
+from typing import Any
+
+import numpy as np
+
+from ..kernels.registry import dense
+from ..kernels.sums import column_sums
+from .checking import bad_shape, check_float, check_like
+from .registry import op
+
+
+@op
+def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> Any:
+    """x @ w + b, over the last axis of x.
+
+    Args:
+        x: rows (..., in_features).
+        w: weights (in_features, out_features).
+        b: bias (out_features,) or None.
+    """
+    check_float("x", x)
+    if w.ndim != 2:
+        raise bad_shape("w", w, "(in_features, out_features)")
+    if x.ndim < 1 or x.shape[-1] != w.shape[0]:
+        raise bad_shape("x", x, f"(..., {w.shape[0]})", f"weights (in_features, out_features) are {w.shape}")
+    check_like("w", w, x, w.shape)
+    rows = dense(x).reshape(-1, w.shape[0])
+    y = np.matmul(rows, w)
+    if b is not None:
+        check_like("b", b, x, (w.shape[1],), "one bias for each output feature")
+        y += b
+
+    def backward(dy: np.ndarray, wanted: Any) -> Any:
+        dy = dense(dy).reshape(-1, w.shape[1])
+        dx = dw = db = None
+        if wanted[0] is not False:
+            dx = np.matmul(dy, w.T).reshape(x.shape)
+        if wanted[1] is not False:
+            dw = wanted[1] if isinstance(wanted[1], np.ndarray) else np.empty(w.shape, w.dtype)
+            np.matmul(rows.T, dy, out=dw)
+        if len(wanted) > 2 and wanted[2] is not False:
+            db = column_sums(dy)
+        return (dx, dw, db)[: len(wanted)]
+
+    return y.reshape(*x.shape[:-1], w.shape[1]), backward

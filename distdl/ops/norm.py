@@ -1,0 +1,110 @@
+"""Batch and layer normalisation."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..kernels import norm
+from ..kernels.registry import dense
+from .checking import bad_shape, check_float, check_like
+from .registry import op
+
+Moments = tuple[np.ndarray, np.ndarray]
+
+
+@op
+def batch_norm(
+    x: np.ndarray,
+    weight: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
+    *,
+    eps: float = 1e-5,
+    stats: Moments | None = None,
+    use: Moments | None = None,
+) -> Any:
+    """(x - mean) / sqrt(variance + eps) * weight + bias over all axes but the last (S. Ioffe, C. Szegedy, 2015).
+
+    Args:
+        x: (..., channels); without rows the result is empty and the gradients are zero.
+        weight, bias: (channels,), or None for 1 and 0.
+        eps: added to the variance.
+        stats: two arrays (channels,) which get mean and biased variance of x, if it has rows.
+        use: mean and variance that are taken instead of those of x; they are no part of the gradient.
+    """
+    channels = _check(x, x.shape[-1:], weight, bias)[0]
+    rows = dense(x).reshape(-1, channels)
+    mean, variance = np.zeros(channels, x.dtype), np.ones(channels, x.dtype)
+    if use is not None:
+        mean[:], variance[:] = use
+    elif len(rows):
+        norm.moments(rows, mean, variance)
+        if stats is not None:
+            stats[0][:], stats[1][:] = mean, variance
+    inverse = 1 / np.sqrt(variance + x.dtype.type(eps))
+    scale = inverse if weight is None else inverse * weight
+    shift = np.zeros(channels, x.dtype) if bias is None else dense(bias)
+    y = np.empty(rows.shape, x.dtype)
+    norm.scale_columns(rows, mean, scale, shift, y)
+
+    def backward(dy: np.ndarray, wanted: Any) -> Any:
+        dy = dense(dy).reshape(rows.shape)
+        dweight, dbias = np.empty(channels), np.empty(channels)
+        norm.norm_sums(rows, dy, mean, dweight, dbias)
+        dx = None
+        if wanted[0] is not False:
+            share = 0.0 if use is not None else 1 / max(len(rows), 1)
+            slope = (dweight * np.square(inverse, dtype=np.float64) * share).astype(x.dtype)
+            dx = np.empty(rows.shape, x.dtype)
+            norm.norm_input(rows, dy, mean, scale, slope, (dbias * share).astype(x.dtype), dx)
+            dx = dx.reshape(x.shape)
+        return (dx, (dweight * inverse).astype(x.dtype), dbias.astype(x.dtype))[: len(wanted)]
+
+    return y.reshape(x.shape), backward
+
+
+@op
+def layer_norm(
+    x: np.ndarray,
+    weight: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
+    *,
+    shape: tuple[int, ...],
+    eps: float = 1e-5,
+) -> Any:
+    """(x - mean) / sqrt(variance + eps) * weight + bias over the last axes (J. Ba, J. Kiros, G. Hinton, 2016).
+
+    Args:
+        x: (..., *shape).
+        weight, bias: of this shape, or None for 1 and 0.
+        shape: extents of the axes that are normalised over.
+        eps: added to the variance.
+    """
+    extents = _check(x, tuple(shape), weight, bias)
+    rows = dense(x).reshape(math.prod(x.shape[: x.ndim - len(extents)]), math.prod(extents))
+    flat = rows.shape[1]
+    w = np.ones(flat, x.dtype) if weight is None else dense(weight).reshape(flat)
+    b = np.zeros(flat, x.dtype) if bias is None else dense(bias).reshape(flat)
+    y, mean, inverse = np.empty(rows.shape, x.dtype), np.empty(len(rows), x.dtype), np.empty(len(rows), x.dtype)
+    norm.layer_norm(rows, w, b, float(eps), y, mean, inverse)
+
+    def backward(dy: np.ndarray, wanted: Any) -> Any:
+        dx, dweight, dbias = np.empty(rows.shape, x.dtype), np.empty(flat), np.empty(flat)
+        norm.layer_norm_backward(rows, dense(dy).reshape(rows.shape), w, mean, inverse, dx, dweight, dbias)
+        parameters = (dweight.astype(x.dtype).reshape(extents), dbias.astype(x.dtype).reshape(extents))
+        return (dx.reshape(x.shape), *parameters)[: len(wanted)]
+
+    return y.reshape(x.shape), backward
+
+
+def _check(
+    x: np.ndarray, extents: tuple[int, ...], weight: np.ndarray | None, bias: np.ndarray | None
+) -> tuple[int, ...]:
+    """Return the extents that are normalised, after checking that all arrays have them."""
+    check_float("x", x)
+    if not extents or x.shape[x.ndim - len(extents) :] != extents:
+        raise bad_shape("x", x, f"(..., {', '.join(map(str, extents)) or 'channels'})")
+    for name, array in (("weight", weight), ("bias", bias)):
+        if array is not None:
+            check_like(name, array, x, extents, "the axes that are normalised")
+    return extents
