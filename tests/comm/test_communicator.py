@@ -1,0 +1,161 @@
+"""The communicator: serial and MPI sides are held to the same results, on any number of ranks."""
+
+import numpy as np
+import pytest
+
+from distdl.comm import SerialCommunicator
+from distdl.core.errors import ArgumentError, ArgumentTypeError
+
+
+@pytest.fixture(params=["world", pytest.param("serial")])
+def comm(request, comm):
+    """The ranks of this job, and a group of one."""
+    return comm if request.param == "world" else SerialCommunicator()
+
+
+pytestmark = pytest.mark.mpi
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int32"])
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (5000,), (2, 3001), (0,)])
+@pytest.mark.parametrize(("op", "combine"), [("sum", np.sum), ("max", np.max), ("min", np.min)])
+def test_allreduce_combines_in_place(comm, op, combine, shape, dtype):
+    """Every rank holds the combination of all ranks' arrays, in the array that it gave."""
+    arrays = [(np.arange(np.prod(shape)).reshape(shape) * (rank + 1) - rank).astype(dtype) for rank in range(comm.size)]
+    mine = arrays[comm.rank].copy()
+    result = comm.allreduce(mine, op)
+    assert result is mine
+    np.testing.assert_allclose(mine, combine(arrays, axis=0), rtol=1e-6)
+
+
+def test_allreduce_gives_all_ranks_the_same_bits(comm):
+    """Sums whose rounding depends on their order agree to the bit on all ranks."""
+    for size in (3, 1000, 100_003):
+        array = np.random.default_rng(comm.rank).normal(size=size).astype(np.float32) * 10.0 ** (comm.rank % 5)
+        comm.allreduce(array)
+        assert (comm.allgather(array) == array).all()
+
+
+def test_numbers_and_lists_give_new_values(comm):
+    """A number comes back as a number, a list as an array; booleans are or-ed."""
+    assert comm.allreduce(1.5) == 1.5 * comm.size
+    assert isinstance(comm.allreduce(1), int)
+    assert comm.allreduce([1, comm.rank], "max").tolist() == [1, comm.size - 1]
+    assert comm.allreduce(np.array([comm.rank == 0, False])).tolist() == [True, False]
+
+
+def test_broadcast_takes_the_roots(comm):
+    """Arrays and objects of the root arrive everywhere, whichever rank it is."""
+    for root in range(comm.size):
+        array = np.full((2, 3), float(comm.rank))
+        assert comm.broadcast(array, root) is array
+        assert (array == root).all()
+        assert comm.broadcast_object({"rank": comm.rank, "list": [1, None, "é"]}, root) == {
+            "rank": root,
+            "list": [1, None, "é"],
+        }
+
+
+def test_gathers_are_in_rank_order(comm):
+    """allgather stacks arrays, allgather_object lists objects of any length, gather_object does so on the root alone."""
+    assert comm.allgather(np.array([comm.rank, 7])).tolist() == [[rank, 7] for rank in range(comm.size)]
+    expected = ["x" * rank for rank in range(comm.size)]
+    assert comm.allgather_object("x" * comm.rank) == expected
+    root = comm.size - 1
+    assert comm.gather_object("x" * comm.rank, root) == (expected if comm.rank == root else None)
+
+
+def test_alltoall_transposes(comm):
+    """Row r of this rank's array goes to rank r."""
+    mine = np.array([[10 * comm.rank + rank] for rank in range(comm.size)])
+    assert comm.alltoall(mine).ravel().tolist() == [10 * rank + comm.rank for rank in range(comm.size)]
+
+
+def test_send_and_receive(comm):
+    """A message goes round the ring; messages are told apart by tag."""
+    if comm.size == 1:
+        comm.send(np.array([1.0]), 0, 5)
+        comm.send(np.array([2.0]), 0, 6)
+        assert comm.recv(np.zeros(1), 0, 6) == 2.0
+        assert comm.recv(np.zeros(1), 0, 5) == 1.0
+        return
+    after, before = (comm.rank + 1) % comm.size, (comm.rank - 1) % comm.size
+    if comm.rank % 2 == 0:
+        comm.send(np.array([comm.rank]), after, 3)
+    got = comm.recv(np.zeros(1, np.int64), before, 3) if comm.rank != 0 or comm.size % 2 == 0 else None
+    if comm.rank % 2 == 1:
+        comm.send(np.array([comm.rank]), after, 3)
+    if got is None:
+        got = comm.recv(np.zeros(1, np.int64), before, 3)
+    assert got[0] == before
+
+
+def test_split_makes_groups(comm):
+    """Ranks of a color form a communicator, ordered by key; without a color a rank has none."""
+    part = comm.split(comm.rank % 2, key=-comm.rank)
+    members = [rank for rank in range(comm.size) if rank % 2 == comm.rank % 2]
+    assert part.size == len(members)
+    assert part.rank == members[::-1].index(comm.rank)
+    assert part.allreduce(comm.rank) == sum(members)
+    nothing = comm.split(None if comm.rank == 0 else 1)
+    assert (nothing is None) == (comm.rank == 0)
+
+
+def test_rank_zero_goes_first(comm, tmp_path):
+    """What rank 0 does in rank_zero_first() is done when the others enter."""
+    directory = comm.broadcast_object(str(tmp_path))
+    with comm.rank_zero_first():
+        if comm.rank == 0:
+            with open(f"{directory}/made", "w") as made:
+                made.write("by rank 0")
+        with open(f"{directory}/made") as made:
+            assert made.read() == "by rank 0"
+
+
+def test_only_rank_0_prints(comm, capsys):
+    """print() writes on rank 0 alone."""
+    comm.print("hello", 1)
+    assert capsys.readouterr().out == ("hello 1\n" if comm.rank == 0 else "")
+
+
+def test_geography(comm):
+    """Local ranks count the ranks of this node: all of them here."""
+    assert (comm.local_rank, comm.local_size) == (comm.rank, comm.size)
+    assert str(comm.size) in comm.describe()
+    comm.barrier()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda c: c.allreduce(np.zeros((4, 4))[:, ::2]), ArgumentError, "C-contiguous"),
+        (lambda c: c.allreduce(np.zeros(3), "mean"), ArgumentError, "`op`"),
+        (lambda c: c.allreduce(np.array(["a"])), ArgumentTypeError, "`array`"),
+        (lambda c: c.allreduce("abc"), ArgumentTypeError, "`array`"),
+        (lambda c: c.broadcast(np.zeros(3), root=99), ArgumentError, "`root`"),
+        (lambda c: c.send(np.zeros(3), dest=-1), ArgumentError, "`dest`"),
+        (lambda c: c.recv([1.0], 0), ArgumentTypeError, "`array`"),
+        (lambda c: c.alltoall(np.zeros(99)), ArgumentError, "first axis"),
+        (lambda c: c.allgather_object({1, 2}), ArgumentTypeError, "JSON-like"),
+    ],
+)
+def test_bad_arguments_are_named(comm, call, error, message):
+    """A call that cannot work raises before anything is sent."""
+    before = comm.collectives
+    with pytest.raises(error, match=message):
+        call(comm)
+    assert comm.collectives == before
+
+
+def test_a_read_only_array_is_refused(comm):
+    """What cannot be overwritten is refused."""
+    array = np.zeros(3)
+    array.flags.writeable = False
+    with pytest.raises(ArgumentError, match="writable"):
+        comm.allreduce(array)
+
+
+def test_receiving_what_was_never_sent_is_refused_alone():
+    """A rank alone would wait for ever for itself."""
+    with pytest.raises(ArgumentError, match="`tag`"):
+        SerialCommunicator().recv(np.zeros(1), 0)
