@@ -4,6 +4,7 @@ E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine
 """
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,9 @@ def _file() -> Path:
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
-        table = np.loadtxt(path, delimiter=",", dtype=np.float32)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an empty file is an error below
+            table = np.loadtxt(path, delimiter=",", dtype=np.float32)
     except (ValueError, EOFError, OSError) as error:
         raise FileFormatError(f"{path}: must be a table of numbers ({error})") from error
     if table.ndim != 2 or table.shape[1] != 65 or not ((table >= 0) & (table <= 16)).all():
