@@ -60,8 +60,9 @@ class ArrayDataset:
         return tuple(array[index] for array in self.arrays)
 
     def take(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return a batch: the rows `indices` of each array, copied in one gather each."""
-        return tuple(np.asarray(np.take(array, indices, axis=0)) for array in self.arrays)
+        """Return a batch: the rows `indices` of each array, copied in one gather each, in this machine's byte order."""
+        rows = (np.asarray(np.take(array, indices, axis=0)) for array in self.arrays)
+        return tuple(part.astype(part.dtype.newbyteorder("="), copy=False) for part in rows)
 
     @property
     def in_memory(self) -> bool:
@@ -122,8 +123,6 @@ class Subset:
         low, high = int(self.indices.min()), int(self.indices.max())
         if low < 0 or high >= len(dataset):
             raise checks.bad_value("indices", (low, high), f"must lie in [0, {len(dataset)})")
-        if hasattr(dataset, "take"):
-            self.take = self._take
 
     def __len__(self) -> int:
         """Return the number of selected samples."""
@@ -133,6 +132,12 @@ class Subset:
         """Return one of the selected samples."""
         return self.dataset[int(self.indices[index])]
 
-    def _take(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return a batch of the selected samples, if `can_take(self)`."""
         batch: tuple[np.ndarray, ...] = self.dataset.take(self.indices[indices])  # type: ignore[attr-defined]
         return batch
+
+
+def can_take(dataset: Any) -> bool:
+    """Say whether `dataset.take(indices)` is a batch; methods of this name elsewhere mean other things."""
+    return can_take(dataset.dataset) if isinstance(dataset, Subset) else isinstance(dataset, ArrayDataset)

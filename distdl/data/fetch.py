@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core import checks, random
 from .collate import default_collate, map_arrays
-from .dataset import ArrayDataset
+from .dataset import ArrayDataset, can_take
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Fetcher:
         """Return the batch of `samples`; without samples, a batch of 0 rows with the right shapes."""
         if not len(samples):
             return map_arrays(lambda part: part[:0], self(epoch, np.zeros(1, np.int64)))
-        if self.collate_fn is None and hasattr(self.dataset, "take"):
+        if self.collate_fn is None and can_take(self.dataset):
             return self._transformed(epoch, samples, self.dataset.take(samples))
         with random.batch_of(epoch, samples):
             rows = [self.dataset[int(index)] for index in samples]

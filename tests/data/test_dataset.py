@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from distdl.data import ArrayDataset, Dataset, IterableDataset, Subset, default_collate
+from distdl.data.dataset import can_take
 
 
 def test_array_dataset_gives_rows_and_batches():
@@ -70,7 +71,8 @@ def test_subset_gives_the_chosen_samples():
     assert subset[0] == (70,)
     assert subset.take(np.array([2, 0]))[0].tolist() == [30, 70]
     assert pickle.loads(pickle.dumps(subset))[1] == (30,)
-    assert not hasattr(Subset([1, 2, 3], [0]), "take")
+    assert can_take(Subset(subset, [0]))
+    assert not can_take(Subset(np.ones((3, 2)), [0]))
 
 
 @pytest.mark.parametrize(

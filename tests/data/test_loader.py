@@ -217,6 +217,12 @@ def test_transforms_act_on_inputs_then_on_the_batch():
         list(DataLoader(dicts, 3, transform=lambda x: x, prefetch=0))
 
 
+def test_a_plain_array_is_a_data_set_of_its_rows():
+    """Although `ndarray.take` exists, and means something else."""
+    (batch,) = DataLoader(X, 23)
+    assert (batch == X).all()
+
+
 def test_collate_fn_makes_the_batch():
     """It gets the list of samples."""
     loader = DataLoader(Rows(), 10, collate_fn=lambda rows: len(rows))

@@ -63,6 +63,14 @@ def test_npz_files_are_mapped_where_they_are_stored(tmp_path, save):
         load_arrays(tmp_path / "a.npz", names=["z"])
 
 
+def test_batches_have_the_byte_order_of_this_machine(tmp_path):
+    """Also from a file of another: compiled kernels know no other."""
+    np.save(tmp_path / "x.npy", X.astype(">f4"))
+    (batch,) = load_arrays(tmp_path / "x.npy").take(np.array([1, 3]))
+    assert batch.dtype.isnative
+    assert (batch == X[[1, 3]]).all()
+
+
 def test_names_belong_to_npz(tmp_path):
     """A .npy file has none."""
     np.save(tmp_path / "x.npy", X)

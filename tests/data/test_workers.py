@@ -15,7 +15,7 @@ import pytest
 
 from distdl.core import random
 from distdl.core.errors import WorkerError
-from distdl.data import ArrayDataset, DataLoader, RandomCrop
+from distdl.data import ArrayDataset, DataLoader, DistributedSampler, RandomCrop
 from distdl.data import workers as module
 from distdl.data.fetch import Fetcher
 
@@ -131,6 +131,17 @@ def test_workers_do_not_know_the_launcher(monkeypatch):
     assert set(batch[0]) == {""}
     assert set(batch[1]) == {"1"}
     assert dict(os.environ) == before
+
+
+@pytest.mark.mpi
+def test_workers_work_on_ranks(comm):
+    """Each rank has workers of its own; together they read each sample once in as many steps."""
+    sampler = DistributedSampler(Rows(), comm.rank, comm.size)
+    batches = list(DataLoader(Rows(), 4, sampler=sampler, num_workers=1))
+    steps = comm.allgather(np.array(len(batches)))
+    counts = comm.allreduce(np.bincount(np.concatenate([y for _, y in batches]), minlength=23).astype(np.float64))
+    assert (counts == 1).all()
+    assert len(set(steps.tolist())) == 1
 
 
 @pytest.mark.parametrize(("how", "message"), [("kill", "signal SIGKILL"), ("exit", "exit code 3")])
