@@ -40,7 +40,9 @@ class RandomHorizontalFlip:
         """Return a copy of `x` (n, height, width, channels) with some images mirrored."""
         _check_images(x)
         flipped = random.current_batch(len(x)).uniform("flip", 1)[:, 0] < self.p
-        return np.where(flipped[:, None, None, None], x[:, :, ::-1], x)
+        mirrored = x.copy()
+        mirrored[flipped] = x[flipped, :, ::-1]
+        return mirrored
 
 
 class RandomCrop:
