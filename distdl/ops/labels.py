@@ -3,7 +3,16 @@
 import numpy as np
 
 from ..core.errors import ArgumentError, ArgumentTypeError
-from .checking import bad_shape
+from .checking import bad_shape, check_float
+
+
+def check_classes(name: str, x: np.ndarray) -> None:
+    """Raise unless `x` has rows of floats, one for each class."""
+    check_float(name, x)
+    if x.ndim < 2:
+        raise bad_shape(name, x, "(N, ..., C)")
+    if x.shape[-1] == 0:
+        raise ArgumentError(f"`{name}` (shape {x.shape}) must have a class or more on its last axis")
 
 
 def check_labels(labels: np.ndarray, logits: np.ndarray, ignore_index: int) -> np.ndarray:

@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from ..core import checks
 from ..core.errors import ArgumentError
 from ..kernels import softmax as kernels
 from ..kernels.registry import dense
 from .broadcast import sum_to
 from .checking import bad_shape, check_float, check_like
-from .labels import check_labels, check_weight, cross_entropy_denominator
+from .labels import check_classes, check_labels, check_weight, cross_entropy_denominator
 from .reduce_loss import reduce_loss
 from .registry import op
 
@@ -57,9 +58,8 @@ def cross_entropy(
             (C. Szegedy et al., "Rethinking the inception architecture", CVPR 2016, section 7).
         reduction: "mean", "sum" or "none".
     """
-    check_float("logits", logits)
-    if logits.ndim < 2:
-        raise bad_shape("logits", logits, "(N, ..., C)")
+    check_classes("logits", logits)
+    label_smoothing = checks.real("label_smoothing", label_smoothing, 0.0, 1.0)
     labels = np.asarray(labels)
     weights = check_weight(weight, logits)
     if labels.dtype.kind == "f":
@@ -71,7 +71,7 @@ def cross_entropy(
     losses, gradient = np.empty(labels.shape, logits.dtype), np.empty(logits.shape, logits.dtype)
     rows = dense(logits).reshape(labels.size, classes), labels.reshape(-1)
     kernels.cross_entropy(
-        *rows, weights, ignore_index, float(label_smoothing), losses.reshape(-1), gradient.reshape(labels.size, classes)
+        *rows, weights, ignore_index, label_smoothing, losses.reshape(-1), gradient.reshape(labels.size, classes)
     )
     loss, spread = reduce_loss(losses, denominator, reduction)
     return loss, lambda dy: gradient * spread(dy)[..., None]
@@ -108,9 +108,7 @@ def nll_loss(
         x: logarithms of probabilities (N, ..., C).
         labels, weight, ignore_index, reduction: see `cross_entropy`; classes only.
     """
-    check_float("x", x)
-    if x.ndim < 2:
-        raise bad_shape("x", x, "(N, ..., C)")
+    check_classes("x", x)
     weights = check_weight(weight, x)
     labels = check_labels(np.asarray(labels), x, ignore_index)
     denominator = cross_entropy_denominator(labels, weight, ignore_index)

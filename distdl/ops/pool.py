@@ -101,6 +101,8 @@ def adaptive_avg_pool2d(x: np.ndarray, *, output_size: Pair) -> Any:
         output_size: (height, width) of the result.
     """
     check_images(x)
+    if 0 in x.shape[1:3]:
+        raise ArgumentError(f"`x` (shape {x.shape}) must have a pixel or more: {IMAGES}")
     windows = []
     for extent, size in zip(x.shape[1:3], output_size, strict=True):
         places = np.arange(size)
