@@ -1,4 +1,4 @@
-"""Backward of ReLU and leaky ReLU; NumPy's forward is as fast as a kernel."""
+"""The choice that ReLU and leaky ReLU make; NumPy's maximum is as fast for the forward of ReLU."""
 
 import numpy as np
 
