@@ -60,7 +60,7 @@ class Communicator(ABC):
 
     def allgather(self, array: Any) -> np.ndarray:
         """Return the arrays of all ranks, which must have one shape: (size, *shape)."""
-        values = np.ascontiguousarray(array)
+        values = np.asarray(array, order="C")
         out = np.empty((self.size, *np.shape(array)), values.dtype)
         self._begin("allgather")
         self._allgather(values, out)
@@ -68,7 +68,7 @@ class Communicator(ABC):
 
     def alltoall(self, array: Any) -> np.ndarray:
         """Send `array[r]` to rank r, and return what the ranks sent here, in rank order."""
-        values = np.ascontiguousarray(array)
+        values = np.asarray(array, order="C")
         if values.ndim == 0 or len(values) != self.size:
             raise checks.bad_value("array", f"shape {values.shape}", f"must have a first axis of {self.size}, one a rank")
         out = np.empty_like(values)
@@ -79,7 +79,7 @@ class Communicator(ABC):
     def send(self, array: Any, dest: int, tag: int = 0) -> None:
         """Send an array to a rank, which must receive it with the same shape and dtype."""
         self._check_rank("dest", dest)
-        self._send(np.ascontiguousarray(array), dest, checks.integer("tag", tag, 0))
+        self._send(np.asarray(array, order="C"), dest, checks.integer("tag", tag, 0))
 
     def recv(self, array: np.ndarray, source: int, tag: int = 0) -> np.ndarray:
         """Receive into a contiguous, writable array, and return it."""

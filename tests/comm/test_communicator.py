@@ -21,7 +21,8 @@ pytestmark = pytest.mark.mpi
 @pytest.mark.parametrize(("op", "combine"), [("sum", np.sum), ("max", np.max), ("min", np.min)])
 def test_allreduce_combines_in_place(comm, op, combine, shape, dtype):
     """Every rank holds the combination of all ranks' arrays, in the array that it gave."""
-    arrays = [(np.arange(np.prod(shape)).reshape(shape) * (rank + 1) - rank).astype(dtype) for rank in range(comm.size)]
+    ramp = np.arange(np.prod(shape)).reshape(shape)
+    arrays = [np.asarray(ramp * (rank + 1) - rank, dtype) for rank in range(comm.size)]
     mine = arrays[comm.rank].copy()
     result = comm.allreduce(mine, op)
     assert result is mine

@@ -49,8 +49,15 @@ def run(command, timeout=60, environment=None):
     return Ended(process.returncode, output, time.monotonic() - start)
 
 
-def strays(mark):
-    """Return the processes that carry `mark` in their environment."""
+def strays(mark, patience=3.0):
+    """Return the processes that still carry `mark` in their environment after some seconds."""
+    deadline = time.monotonic() + patience
+    while (found := _marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _marked(mark):
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:

@@ -15,7 +15,10 @@ DISTDL = [sys.executable, "-m", "distdl"]
 def script(tmp_path):
     """A script that prints its rank and arguments."""
     path = tmp_path / "script.py"
-    path.write_text("import sys, distdl\ncomm = distdl.world()\nprint(f'rank {comm.rank} of {comm.size}', *sys.argv[1:])\n")
+    path.write_text(
+        "import sys, distdl\ncomm = distdl.world()\n"
+        "sys.stdout.write(' '.join([f'rank {comm.rank} of {comm.size}', *sys.argv[1:]]) + '\\n')\n"
+    )
     return str(path)
 
 
