@@ -63,19 +63,23 @@ def choose(g: Geometry) -> Algorithm:
 
 
 class Product:
-    """A kernel of one pixel is a matrix product over channels."""
+    """A kernel of one pixel is a matrix product over channels, image by image (see `Unfolding`)."""
 
     def __init__(self, g: Geometry):
         self.g = g
 
     def forward(self, x: np.ndarray, w: np.ndarray) -> np.ndarray:
-        return np.asarray(np.matmul(x, w[0, 0]))
+        return self._each_image(x, w[0, 0])
 
     def input_gradient(self, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
-        return np.asarray(np.matmul(dy, w[0, 0].T))
+        return self._each_image(dy, w[0, 0].T)
 
     def weight_gradient(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
         np.matmul(x.reshape(-1, self.g.inputs).T, dy.reshape(-1, self.g.outputs), out=dw[0, 0])
+
+    def _each_image(self, images: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        pixels = images.reshape(len(images), self.g.out[0] * self.g.out[1], len(matrix))
+        return np.matmul(pixels, matrix).reshape(*images.shape[:3], matrix.shape[1])
 
 
 class Depthwise:
@@ -107,7 +111,9 @@ class Unfolding:
     """Patches are unfolded into the rows of a matrix, which meets the weights in one product (im2col).
 
     K. Chellapilla, S. Puri, P. Simard, "High performance convolutional neural networks for document
-    processing", 2006; here in blocks: of images, or of the rows of an image that is too large.
+    processing", 2006; here in blocks: of images, or of the rows of an image that is too large. The
+    product is taken image by image: bits of BLAS depend on the number of rows, and what becomes of an
+    image must not depend on the others in its batch.
     """
 
     def __init__(self, g: Geometry):
@@ -117,19 +123,19 @@ class Unfolding:
         g = self.g
         y = np.empty((g.images[0], *g.out, g.groups * g.outputs), x.dtype)
         for block, columns, before in self._blocks(x.dtype):
-            out = y[block].reshape(-1, g.groups, g.outputs)
+            out = y[block].reshape(len(columns), -1, g.groups, g.outputs)
             for group, matrix in enumerate(self._matrices(w)):
                 unfold(x[block[0]], group * g.inputs, before, g.stride, g.dilation, columns)
-                np.matmul(columns.reshape(-1, g.depth), matrix, out=out[:, group])
+                np.matmul(columns.reshape(len(columns), -1, g.depth), matrix, out=out[:, :, group])
         return y
 
     def input_gradient(self, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
         g = self.g
         dx = np.zeros(g.images, dy.dtype)
         for block, columns, before in self._blocks(dy.dtype):
-            rows = dy[block].reshape(-1, g.groups, g.outputs)
+            rows = dy[block].reshape(len(columns), -1, g.groups, g.outputs)
             for group, matrix in enumerate(self._matrices(w)):
-                np.matmul(rows[:, group], matrix.T, out=columns.reshape(-1, g.depth))
+                np.matmul(rows[:, :, group], matrix.T, out=columns.reshape(len(columns), -1, g.depth))
                 fold(columns, group * g.inputs, before, g.stride, g.dilation, dx[block[0]])
         return dx
 

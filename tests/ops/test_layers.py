@@ -64,6 +64,21 @@ def test_a_weight_gradient_is_written_where_it_belongs(options, kernel):
     np.testing.assert_array_equal(buffer, expected)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "groups", "extent"), [((3, 3), 1, 7), ((3, 3), 2, 6), ((3, 3), 8, 6), ((1, 1), 1, 5), ((3, 3), 1, 61)]
+)
+def test_an_image_does_not_depend_on_its_batch(kernel, groups, extent):
+    """Results and input gradients of an image have the same bits, alone and in any batch."""
+    x, w = normal(9, extent, extent, 8), normal(*kernel, 8 // groups, 8)
+    y, backward = conv2d(x, w, groups=groups)
+    dy = normal(*y.shape)
+    dx = backward(dy, (True, False))[0]
+    for rows in (slice(0, 1), slice(2, 5), slice(8, 9)):
+        alone, backward = conv2d(x[rows], w, groups=groups)
+        np.testing.assert_array_equal(alone, y[rows])
+        np.testing.assert_array_equal(backward(dy[rows], (True, False))[0], dx[rows])
+
+
 def test_linear_writes_its_weight_gradient_where_it_belongs():
     """The product goes straight into the buffer."""
     y, backward = linear(normal(6, 4), normal(4, 3), normal(3))
