@@ -1,7 +1,7 @@
 """Train ResNet-20 (K. He et al., "Deep residual learning", CVPR 2016, section 4.2) on 32x32 images.
 
-    mpirun -n 2 python examples/cifar_resnet.py                       # Fashion-MNIST, padded to 32x32
-    mpirun -n 2 python examples/cifar_resnet.py --arrays cifar10.npz  # x (n, 32, 32, 3), y, x_test, y_test
+mpirun -n 2 python examples/cifar_resnet.py                       # Fashion-MNIST, padded to 32x32
+mpirun -n 2 python examples/cifar_resnet.py --arrays cifar10.npz  # x (n, 32, 32, 3), y, x_test, y_test
 """
 
 import argparse

@@ -20,9 +20,7 @@ def main() -> None:
     sampler = data.DistributedSampler(digits, rank=comm.rank, size=comm.size, shuffle=True, seed=0)
     loader = data.DataLoader(digits, batch_size=options.batch_size, sampler=sampler)
 
-    model = nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(512, 10)
-    )
+    model = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(512, 10))
     optimizer = parallel.DistributedOptimizer(optim.SGD(model.parameters(), lr=options.lr, momentum=0.9), comm)
     for epoch in range(options.epochs):
         for x, y in loader:

@@ -1,8 +1,8 @@
 """Train a small convolutional network on the UCI handwritten digits, on any number of ranks.
 
-    python examples/digits_cnn.py
-    mpirun -n 2 python examples/digits_cnn.py
-    distdl launch -n 2 examples/digits_cnn.py
+python examples/digits_cnn.py
+mpirun -n 2 python examples/digits_cnn.py
+distdl launch -n 2 examples/digits_cnn.py
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Train a small convolutional network on Fashion-MNIST (scripts/fetch_fashion_mnist gets it).
 
-    mpirun -n 2 python examples/fashion_mnist_cnn.py
+mpirun -n 2 python examples/fashion_mnist_cnn.py
 """
 
 import argparse

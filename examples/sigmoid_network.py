@@ -1,7 +1,7 @@
 """A two-layer sigmoid network, trained by backpropagation, on XOR or on handwritten digits.
 
-    python examples/sigmoid_network.py
-    mpirun -n 2 python examples/sigmoid_network.py --task digits
+python examples/sigmoid_network.py
+mpirun -n 2 python examples/sigmoid_network.py --task digits
 """
 
 import argparse

@@ -66,8 +66,12 @@ class Operators:
         _data: np.ndarray
         _version: list[int]
         requires_grad: bool
-        shape: tuple[int, ...]
-        ndim: int
+
+        @property
+        def shape(self) -> tuple[int, ...]: ...
+
+        @property
+        def ndim(self) -> int: ...
 
     # --- arithmetic ---
 
@@ -123,23 +127,25 @@ class Operators:
             self._version[0] += 1
             return self
         if getattr(self, "is_leaf", False) and self.requires_grad:
-            raise GraphError(f"a leaf that requires a gradient cannot be changed in place (`{name}`) but under no_grad()")
+            raise GraphError(
+                f"a leaf that requires a gradient cannot be changed in place (`{name}`) but under no_grad()"
+            )
         return None
 
     def __iadd__(self, other: Any) -> Tensor:
-        changed = self._in_place(np.add, "+=", other)
+        changed: Tensor | None = self._in_place(np.add, "+=", other)
         return self + other if changed is None else changed
 
     def __isub__(self, other: Any) -> Tensor:
-        changed = self._in_place(np.subtract, "-=", other)
+        changed: Tensor | None = self._in_place(np.subtract, "-=", other)
         return self - other if changed is None else changed
 
     def __imul__(self, other: Any) -> Tensor:
-        changed = self._in_place(np.multiply, "*=", other)
+        changed: Tensor | None = self._in_place(np.multiply, "*=", other)
         return self * other if changed is None else changed
 
     def __itruediv__(self, other: Any) -> Tensor:
-        changed = self._in_place(np.divide, "/=", other)
+        changed: Tensor | None = self._in_place(np.divide, "/=", other)
         return self / other if changed is None else changed
 
     def __setitem__(self, index: Any, values: Any) -> None:
@@ -211,7 +217,7 @@ class Operators:
         return _apply(elementwise.cos, self)
 
     def pow(self, exponent: Any) -> Tensor:
-        return self**exponent
+        return self.__pow__(exponent)
 
     def relu(self) -> Tensor:
         return _apply(activation.relu, self)

@@ -8,7 +8,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .tensor import Tensor
 
 Edge = Union["Node", "Tensor", None]
-Hook = Callable[[np.ndarray], Optional[np.ndarray]]
+Hook = Callable[[np.ndarray], np.ndarray | None]
 
 _orders = itertools.count()
 
@@ -119,7 +119,7 @@ class Node:
                 f"the gradient function of `{self.name}` returned {len(results)} gradients "
                 f"for {len(wanted)} positional arguments"
             )
-        return results
+        return tuple(results)
 
     def _check(self, dy: np.ndarray) -> None:
         if np.isnan(dy).any():
@@ -291,10 +291,9 @@ def _run_hooks(hooks: Any, gradient: np.ndarray) -> np.ndarray:
 
 def _conform(result: Any, edge: Any, name: str) -> np.ndarray:
     """Return a gradient as an array of its target's shape (and a leaf's dtype), or raise."""
-    if not isinstance(result, np.ndarray):
-        result = np.asarray(result)
-    if result.shape != edge.shape:
-        raise GraphError(f"the gradient function of `{name}` returned shape {result.shape} for an input of {edge.shape}")
-    if not isinstance(edge, Node) and result.dtype != edge.dtype:
-        result = result.astype(edge.dtype)
-    return result
+    array: np.ndarray = result if isinstance(result, np.ndarray) else np.asarray(result)
+    if array.shape != edge.shape:
+        raise GraphError(f"the gradient function of `{name}` returned shape {array.shape} for an input of {edge.shape}")
+    if not isinstance(edge, Node) and array.dtype != edge.dtype:
+        array = array.astype(edge.dtype)
+    return array

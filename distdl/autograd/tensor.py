@@ -89,7 +89,7 @@ class Tensor(Operators):
         """Return the values; what is written to them reaches the tensor."""
         return self._data
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         if self.requires_grad and tape.is_grad_enabled():
             raise checks.bad_type(
                 "tensor", f"shape {self.shape}", "requires a gradient: NumPy would lose it; use .detach() or .numpy()"
@@ -113,9 +113,7 @@ class Tensor(Operators):
         if self._node is not None:
             raise GraphError("`requires_grad` can be changed on leaves only; use detach()")
         if requires_grad and self.dtype not in _FLOATS:
-            raise checks.bad_type(
-                "requires_grad", requires_grad, f"needs float32 or float64 values, not {self.dtype}"
-            )
+            raise checks.bad_type("requires_grad", requires_grad, f"needs float32 or float64 values, not {self.dtype}")
         self.requires_grad = requires_grad
         return self
 
@@ -154,7 +152,7 @@ class Tensor(Operators):
         if gradient is None:
             if self.size != 1:
                 raise GraphError(
-                    f"backward() of a tensor of shape {self.shape} needs `gradient`; only a single value has one by itself"
+                    f"backward() of a tensor of shape {self.shape} needs `gradient`; a single value alone needs none"
                 )
             return np.ones_like(self._data)
         array = np.asarray(gradient._data if isinstance(gradient, Tensor) else gradient, self.dtype)
@@ -252,7 +250,7 @@ def _share_versions(out: Tensor, args: tuple[Any, ...]) -> None:
             out._version = arg._version
 
 
-def tensor(values: Any, requires_grad: bool = False, dtype: DTypeLike = None) -> Tensor:
+def tensor(values: Any, requires_grad: bool = False, dtype: DTypeLike | None = None) -> Tensor:
     """Make a tensor of an array-like.
 
     A NumPy array is shared, not copied. Python floats become float32.

@@ -47,7 +47,7 @@ class Leaving:
         self._notices = world.handle.Dup()
         self._first = MPI.Win.Allocate(8 if world.rank == 0 else 0, comm=self._notices)
         if world.rank == 0:
-            np.frombuffer(self._first, np.int64)[:] = 0
+            np.asarray(self._first.tomemory()).view(np.int64)[:] = 0
         self._notices.Barrier()
         self._leaving = threading.Event()
         self._can_watch = MPI.Query_thread() == MPI.THREAD_MULTIPLE
@@ -134,7 +134,9 @@ class Leaving:
 
     def _say(self, text: str) -> None:
         sys.stdout.flush()
-        sys.stderr.write(f"distdl: rank {self.world.rank} of {self.world.size} on {os.uname().nodename}: {text.rstrip()}\n")
+        sys.stderr.write(
+            f"distdl: rank {self.world.rank} of {self.world.size} on {os.uname().nodename}: {text.rstrip()}\n"
+        )
         sys.stderr.flush()
         # A launcher that is told to end the job may drop what it has not passed on yet.
         time.sleep(FORWARD_SECONDS)

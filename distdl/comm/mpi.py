@@ -16,7 +16,7 @@ class MPICommunicator(Communicator):
     """A group of MPI ranks.
 
     Args:
-        handle: an mpi4py communicator; by default a duplicate of COMM_WORLD, so that messages of others cannot meet ours.
+        handle: an mpi4py communicator; by default a duplicate of COMM_WORLD, apart from the messages of others.
     """
 
     def __init__(self, handle: Any = None):
@@ -94,4 +94,4 @@ def library_version(mpi: Any) -> str:
         return "MPICH " + next((word for word in words if word[0].isdigit()), "")
     if text.startswith("Open MPI"):
         return "Open MPI " + next((word.lstrip("v") for word in words[2:] if word.lstrip("v")[0].isdigit()), "")
-    return text.splitlines()[0][:60]
+    return str(text.splitlines()[0][:60])

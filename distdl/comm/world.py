@@ -54,7 +54,7 @@ def _make() -> Communicator:
 
 
 def check_size(launcher: Launcher, communicator: Any) -> None:
-    """Raise if the launcher started more processes than MPI knows of: each would train alone, and call itself rank 0.
+    """Raise if the launcher started more processes than MPI knows of: each would train alone, as rank 0.
 
     Raises:
         LaunchError: with what was found, and what to do.

@@ -30,6 +30,7 @@ class _State:
 
     seed = 0
     streams = 0
+    initial: np.random.Generator
 
 
 def manual_seed(seed: int) -> None:
@@ -163,7 +164,9 @@ def current_batch(rows: int | None = None) -> Batch:
         return batch
     if batch is not None and rows and len(batch.samples) and rows % len(batch.samples) == 0:
         times = rows // len(batch.samples)
-        return Batch(batch.epoch, np.repeat(batch.samples, times) * times + np.tile(np.arange(times), len(batch.samples)))
+        return Batch(
+            batch.epoch, np.repeat(batch.samples, times) * times + np.tile(np.arange(times), len(batch.samples))
+        )
     return Batch(0, np.arange(rows or 0))
 
 

@@ -1,9 +1,26 @@
 """Unfolding of NHWC images into rows of patches, and its transpose: convolutions as matrix products."""
 
+from typing import Any
+
 import numpy as np
 
-from .registry import kernel
+from .registry import helper, kernel
 from .taps import Pair, taps
+
+
+@helper
+def _copy(target: Any, at: int, source: Any, start: int, count: int) -> None:
+    # Through slices: their indices are known not to be negative, and the loop becomes vector moves.
+    row, pixels = target[at : at + count], source[start : start + count]
+    for k in range(count):
+        row[k] = pixels[k]
+
+
+@helper
+def _add(target: Any, at: int, source: Any, start: int, count: int) -> None:
+    row, pixels = target[at : at + count], source[start : start + count]
+    for k in range(count):
+        row[k] += pixels[k]
 
 
 def _unfold(x: np.ndarray, first: int, before: Pair, stride: Pair, dilation: Pair, columns: np.ndarray) -> None:
@@ -36,24 +53,16 @@ def unfold(x, first, before, stride, dilation, columns):  # type: ignore[no-unty
                     if whole and inside and w >= 0 and w + kw <= width:
                         # Neighbouring taps of one row of the image are neighbours in memory.
                         start = ((n * height + h) * width + w) * channels
-                        run = kw * channels
-                        row = target[place : place + run]
-                        pixels = source[start : start + run]
-                        for k in range(run):
-                            row[k] = pixels[k]
-                        place += run
+                        _copy(target, place, source, start, kw * channels)
+                        place += kw * channels
                         continue
                     for j in range(kw):
                         ww = w + j * dilation[1]
-                        row = target[place : place + channels]
                         if inside and 0 <= ww < width:
                             start = ((n * height + h) * width + ww) * x.shape[3] + first
-                            pixels = source[start : start + channels]
-                            for k in range(channels):
-                                row[k] = pixels[k]
+                            _copy(target, place, source, start, channels)
                         else:
-                            for k in range(channels):
-                                row[k] = zero
+                            target[place : place + channels] = zero
                         place += channels
 
 
@@ -82,19 +91,12 @@ def fold(columns, first, before, stride, dilation, dx):  # type: ignore[no-untyp
                         continue
                     if whole and w >= 0 and w + kw <= width:
                         start = ((n * height + h) * width + w) * channels
-                        run = kw * channels
-                        pixels = target[start : start + run]
-                        row = source[place : place + run]
-                        for k in range(run):
-                            pixels[k] += row[k]
-                        place += run
+                        _add(target, start, source, place, kw * channels)
+                        place += kw * channels
                         continue
                     for j in range(kw):
                         ww = w + j * dilation[1]
                         if 0 <= ww < width:
                             start = ((n * height + h) * width + ww) * dx.shape[3] + first
-                            pixels = target[start : start + channels]
-                            row = source[place : place + channels]
-                            for k in range(channels):
-                                pixels[k] += row[k]
+                            _add(target, start, source, place, channels)
                         place += channels

@@ -3,8 +3,7 @@
 import numpy as np
 
 from .registry import kernel
-
-Pair = tuple[int, int]
+from .taps import Pair
 
 
 def _max_pool_forward(x: np.ndarray, window: Pair, stride: Pair, padding: Pair, y: np.ndarray, tap: np.ndarray) -> None:

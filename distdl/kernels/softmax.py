@@ -1,10 +1,11 @@
 """Softmax with cross-entropy, in one pass over each row."""
 
 import math
+from typing import Any
 
 import numpy as np
 
-from .registry import kernel
+from .registry import helper, kernel
 
 
 def _cross_entropy(
@@ -32,6 +33,20 @@ def _cross_entropy(
     gradient[...] = np.where(counted[:, None], exponentials / total * mass - target, 0)
 
 
+@helper
+def _exponentials(logits: Any, i: int, out: Any) -> Any:
+    """Write exp(logits[i] - their maximum) to out[i]; return the maximum and the sum."""
+    greatest = logits[i, 0]
+    for c in range(1, logits.shape[1]):
+        value = logits[i, c]
+        greatest = value if value > greatest or value != value else greatest
+    total = 0.0
+    for c in range(logits.shape[1]):
+        out[i, c] = math.exp(logits[i, c] - greatest)
+        total += out[i, c]
+    return greatest, total
+
+
 @kernel(reference=_cross_entropy)
 def cross_entropy(logits, labels, weight, ignore_index, smoothing, losses, gradient):  # type: ignore[no-untyped-def]
     """losses[i] = - sum over c of t[i, c] * log softmax(logits[i])[c], and its gradient by the logits.
@@ -39,9 +54,9 @@ def cross_entropy(logits, labels, weight, ignore_index, smoothing, losses, gradi
     t[i, c] = weight[c] * ((1 - smoothing) * [c == labels[i]] + smoothing / classes); rows whose label is
     `ignore_index` have neither loss nor gradient. logits, gradient (n, classes); labels int64 (n,).
     """
+    real = logits.dtype.type
     classes = logits.shape[1]
-    share = logits.dtype.type(smoothing / classes)
-    main = logits.dtype.type(1 - smoothing)
+    share, main = real(smoothing / classes), real(1 - smoothing)
     for i in range(logits.shape[0]):
         label = labels[i]
         if label == ignore_index:
@@ -49,30 +64,16 @@ def cross_entropy(logits, labels, weight, ignore_index, smoothing, losses, gradi
             for c in range(classes):
                 gradient[i, c] = 0
             continue
-        greatest = logits[i, 0]
-        for c in range(1, classes):
-            value = logits[i, c]
-            greatest = value if value > greatest or value != value else greatest
-        total = 0.0
+        greatest, total = _exponentials(logits, i, gradient)
+        log_total = real(math.log(total))
+        loss = mass = 0.0
         for c in range(classes):
-            e = math.exp(logits[i, c] - greatest)
-            gradient[i, c] = e
-            total += e
-        log_total = logits.dtype.type(math.log(total))
-        loss = 0.0
-        mass = 0.0
-        for c in range(classes):
-            t = share * weight[c]
-            if c == label:
-                t += main * weight[c]
+            t = weight[c] * (share + main if c == label else share)
             if t != 0:
                 loss += t * (log_total - (logits[i, c] - greatest))
             mass += t
         losses[i] = loss
-        scale = logits.dtype.type(mass / total)
+        scale = real(mass / total)
         for c in range(classes):
-            gradient[i, c] *= scale
-            t = share * weight[c]
-            if c == label:
-                t += main * weight[c]
-            gradient[i, c] -= t
+            t = weight[c] * (share + main if c == label else share)
+            gradient[i, c] = gradient[i, c] * scale - t

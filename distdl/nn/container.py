@@ -32,7 +32,8 @@ class Sequential(Module):
         return self
 
     def __getitem__(self, index: int) -> Module:
-        return list(self._modules.values())[index]
+        modules: list[Module] = list(self._modules.values())
+        return modules[index]
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -55,7 +56,8 @@ class ModuleList(Module):
         return self
 
     def __getitem__(self, index: int) -> Module:
-        return list(self._modules.values())[index]
+        modules: list[Module] = list(self._modules.values())
+        return modules[index]
 
     def __len__(self) -> int:
         return len(self._modules)

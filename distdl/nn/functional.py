@@ -12,7 +12,8 @@ import numpy as np
 
 from ..autograd import Tensor, apply, tensor
 from ..core import checks
-from ..ops import activation, conv, dropout, linear as linear_ops, loss, norm, pool
+from ..ops import activation, conv, dropout, loss, norm, pool
+from ..ops import linear as linear_ops
 from ..ops.labels import cross_entropy_denominator
 
 Size = int | tuple[int, int]
@@ -283,7 +284,11 @@ def normalize_batch(
 
 
 def layer_norm(
-    x: Any, normalized_shape: tuple[int, ...], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    x: Any,
+    normalized_shape: tuple[int, ...],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
 ) -> Tensor:
     """Normalise each row over its last axes, of extents `normalized_shape`."""
     return apply(norm.layer_norm, _tensor(x), weight, bias, shape=tuple(normalized_shape), eps=eps)

@@ -13,7 +13,9 @@ from ..core import checks, random
 
 def _fans(tensor: Tensor) -> tuple[int, int]:
     if tensor.ndim < 2:
-        raise checks.bad_value("tensor", f"shape {tensor.shape}", "needs two axes or more to have a fan-in and a fan-out")
+        raise checks.bad_value(
+            "tensor", f"shape {tensor.shape}", "needs two axes or more to have a fan-in and a fan-out"
+        )
     area = math.prod(tensor.shape[:-2])
     return area * tensor.shape[-2], area * tensor.shape[-1]
 

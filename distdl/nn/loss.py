@@ -70,6 +70,4 @@ class BCEWithLogitsLoss(_Loss):
         self.pos_weight = None if pos_weight is None else np.asarray(pos_weight)
 
     def forward(self, logits: Any, target: Any) -> Tensor:
-        return functional.binary_cross_entropy_with_logits(
-            logits, target, self.weight, self.pos_weight, self.reduction
-        )
+        return functional.binary_cross_entropy_with_logits(logits, target, self.weight, self.pos_weight, self.reduction)

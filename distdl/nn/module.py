@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -44,7 +45,9 @@ class Module:
         elif name in self._buffers and isinstance(value, np.ndarray):
             self._buffers[name] = value
         elif name in self._parameters and value is not None:
-            raise checks.bad_type(name, type(value).__name__, "is a parameter and can be set to a Parameter or None only")
+            raise checks.bad_type(
+                name, type(value).__name__, "is a parameter and can be set to a Parameter or None only"
+            )
         else:
             self._forget(name)
             object.__setattr__(self, name, value)
@@ -203,7 +206,9 @@ class Module:
         for module in self.modules():
             for parameter in module._parameters.values():
                 if parameter._owner is not None:
-                    raise checks.bad_value("dtype", dtype.name, "cannot change after a synchronizer took the parameters")
+                    raise checks.bad_value(
+                        "dtype", dtype.name, "cannot change after a synchronizer took the parameters"
+                    )
                 parameter._data = parameter._data.astype(dtype)
                 parameter._version[0] += 1
                 parameter.grad = None
@@ -229,7 +234,7 @@ class Module:
             result = result if changed is None else changed
         if self._backward_hooks and isinstance(result, Tensor) and result.requires_grad:
             for backward_hook in self._backward_hooks:
-                result.register_hook(lambda gradient, hook=backward_hook: hook(self, gradient))
+                result.register_hook(functools.partial(backward_hook, self))
         return result
 
     def register_forward_pre_hook(self, hook: Callable[[Module, tuple[Any, ...]], Any]) -> Remove:

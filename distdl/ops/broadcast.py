@@ -14,4 +14,5 @@ def sum_to(gradient: np.ndarray, operand: Any) -> np.ndarray:
     axes = tuple(range(added)) + tuple(
         added + i for i, extent in enumerate(shape) if extent == 1 and gradient.shape[added + i] != 1
     )
-    return gradient.sum(axis=axes, keepdims=True).reshape(shape)
+    summed: np.ndarray = gradient.sum(axis=axes, keepdims=True)
+    return summed.reshape(shape)

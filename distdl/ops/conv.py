@@ -7,8 +7,9 @@ import numpy as np
 from ..core.errors import ArgumentError
 from ..kernels.registry import dense
 from ..kernels.sums import column_sums
+from ..kernels.taps import Pair
 from .checking import IMAGES, bad_shape, check_images, check_like
-from .conv_algorithms import Geometry, Padding, Pair, choose
+from .conv_algorithms import Geometry, Padding, choose
 from .registry import op
 
 

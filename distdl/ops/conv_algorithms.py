@@ -9,9 +9,9 @@ from ..core.errors import ArgumentError
 from ..kernels import depthwise
 from ..kernels.conv import fold, unfold
 from ..kernels.scratch import scratch
+from ..kernels.taps import Pair
 from .checking import IMAGES
 
-Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
 # Unfolded patches of one block stay in the second-level cache.
@@ -79,7 +79,8 @@ class Product:
 
     def _each_image(self, images: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         pixels = images.reshape(len(images), self.g.out[0] * self.g.out[1], len(matrix))
-        return np.matmul(pixels, matrix).reshape(*images.shape[:3], matrix.shape[1])
+        product: np.ndarray = np.matmul(pixels, matrix)
+        return product.reshape(*images.shape[:3], matrix.shape[1])
 
 
 class Depthwise:

@@ -93,7 +93,7 @@ def _soft_cross_entropy(
     return loss, backward
 
 
-@op
+@op(reads_inputs=False)
 def nll_loss(
     x: np.ndarray,
     *,
@@ -127,7 +127,7 @@ def nll_loss(
     return loss, backward
 
 
-@op
+@op(reads_inputs=False)
 def mse_loss(x: np.ndarray, target: np.ndarray, *, reduction: str = "mean") -> Any:
     """(x - target)^2.
 

@@ -7,10 +7,9 @@ import numpy as np
 from ..core.errors import ArgumentError
 from ..kernels import pool
 from ..kernels.registry import dense
+from ..kernels.taps import Pair
 from .checking import IMAGES, check_images
 from .registry import op
-
-Pair = tuple[int, int]
 
 
 def _extents(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
@@ -28,7 +27,7 @@ def _extents(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
     return extents[0], extents[1]
 
 
-@op
+@op(reads_inputs=False)
 def max_pool2d(x: np.ndarray, *, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> Any:
     """The greatest value of each window, channel by channel; the first of equal ones gets the gradient.
 

@@ -11,7 +11,7 @@ Axis = int | tuple[int, ...] | None
 
 def _expand(dy: np.ndarray, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> np.ndarray:
     """Give back the reduced axes, of extent 1, to a gradient, or to a result."""
-    if keepdims or axis is None and dy.ndim == len(shape):
+    if keepdims or (axis is None and dy.ndim == len(shape)):
         return dy
     axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
     return np.expand_dims(dy, tuple(axes))
@@ -26,7 +26,7 @@ def _count(shape: tuple[int, ...], axis: Axis) -> int:
 def sum(x: np.ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
     shape = x.shape
 
-    def backward(dy: np.ndarray) -> np.ndarray:
+    def backward(dy: np.ndarray) -> Any:
         return np.broadcast_to(_expand(dy, shape, axis, keepdims), shape)
 
     return x.sum(axis=axis, keepdims=keepdims), backward
@@ -36,7 +36,7 @@ def sum(x: np.ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
 def mean(x: np.ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
     shape = x.shape
 
-    def backward(dy: np.ndarray) -> np.ndarray:
+    def backward(dy: np.ndarray) -> Any:
         return np.broadcast_to(_expand(dy, shape, axis, keepdims) / (_count(shape, axis) or 1), shape).astype(dy.dtype)
 
     return x.mean(axis=axis, keepdims=keepdims), backward
@@ -49,7 +49,7 @@ def variance(x: np.ndarray, *, axis: Axis = None, keepdims: bool = False, correc
     count = _count(x.shape, axis) - correction
     y = np.square(centred).sum(axis=axis, keepdims=keepdims) / x.dtype.type(count)
 
-    def backward(dy: np.ndarray) -> np.ndarray:
+    def backward(dy: np.ndarray) -> Any:
         return _expand(dy, x.shape, axis, keepdims) * centred * dy.dtype.type(2 / count)
 
     return y, backward
@@ -58,7 +58,7 @@ def variance(x: np.ndarray, *, axis: Axis = None, keepdims: bool = False, correc
 def _extreme(x: np.ndarray, y: np.ndarray, axis: Axis, keepdims: bool) -> Any:
     """Return the result and gradient of max and min: equal extremes share the gradient evenly."""
 
-    def backward(dy: np.ndarray) -> np.ndarray:
+    def backward(dy: np.ndarray) -> Any:
         hit = (x == _expand(y, x.shape, axis, keepdims)).astype(dy.dtype)
         return _expand(dy, x.shape, axis, keepdims) * hit / hit.sum(axis=axis, keepdims=True)
 
@@ -79,7 +79,7 @@ def min(x: np.ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
 def prod(x: np.ndarray, *, axis: int | None = None, keepdims: bool = False) -> Any:
     """The product over one axis, or over all; exact where factors are zero."""
 
-    def backward(dy: np.ndarray) -> np.ndarray:
+    def backward(dy: np.ndarray) -> Any:
         rows = np.moveaxis(x if axis is not None else x.reshape(-1), axis if axis is not None else 0, 0)
         ones = np.ones((1, *rows.shape[1:]), x.dtype)
         before = np.concatenate([ones, np.cumprod(rows[:-1], axis=0, dtype=x.dtype)])[: len(rows)]

@@ -112,7 +112,9 @@ class Optimizer:
 
 def _groups(parameters: Any) -> list[Mapping[str, Any]]:
     if isinstance(parameters, Tensor):
-        raise checks.bad_type("parameters", parameters.shape, "must be several parameters, in a list or another iterable")
+        raise checks.bad_type(
+            "parameters", parameters.shape, "must be several parameters, in a list or another iterable"
+        )
     if hasattr(parameters, "named_parameters"):
         parameters = parameters.named_parameters()
     items = list(parameters)

@@ -94,7 +94,7 @@ class Bucket:
             np.multiply(self.gradients, self.flat.dtype.type(factor), out=self.gradients)
 
 
-def aligned_zeros(size: int, dtype: np.dtype) -> np.ndarray:  # type: ignore[type-arg]
+def aligned_zeros(size: int, dtype: np.dtype) -> np.ndarray:
     """Return a flat array of zeros that starts on a cache line."""
     raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT

@@ -88,7 +88,9 @@ class DistributedOptimizer:
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Refuse: the buckets are laid out already."""
-        raise ArgumentError("`group` cannot be added to a DistributedOptimizer; add it to the optimizer before wrapping")
+        raise ArgumentError(
+            "`group` cannot be added to a DistributedOptimizer; add it to the optimizer before wrapping"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return options and state of the optimizer within."""

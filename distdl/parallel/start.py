@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def broadcast_start(
-    comm: "Communicator", named_parameters: Sequence[tuple[str, Parameter]], named_buffers: Sequence[tuple[str, np.ndarray]]
+    comm: "Communicator",
+    named_parameters: Sequence[tuple[str, Parameter]],
+    named_buffers: Sequence[tuple[str, np.ndarray]],
 ) -> None:
     """Compare names, shapes and dtypes on all ranks, then give all rank 0's values, and its seed for keyed draws.
 

@@ -93,9 +93,7 @@ class EarlyStopping(Callback):
         monitor, mode, min_delta: see `Best`.
     """
 
-    def __init__(
-        self, patience: int, monitor: str | None = None, mode: str | None = None, min_delta: float = 0.0
-    ):
+    def __init__(self, patience: int, monitor: str | None = None, mode: str | None = None, min_delta: float = 0.0):
         self.patience = checks.integer("patience", patience, 0)
         self.best = Best(monitor, mode, min_delta)
         self.bad_epochs = 0

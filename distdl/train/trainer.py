@@ -111,7 +111,8 @@ class Trainer:
         loader = self._loader(data, batch_size, transform, get_seed() if seed is None else seed)
         self.history, self._stopped, self.step = [], False, 0
         self._call("on_fit_start")
-        for self.epoch in range(self.epochs):
+        for epoch in range(self.epochs):
+            self.epoch = epoch
             record = self._epoch(loader)
             if validation is not None:
                 results = self.evaluate(validation, self.batch_size or 256)
@@ -229,7 +230,9 @@ class Trainer:
 
 def _measure(meter: Meter, outputs: Tensor, targets: Any, loss: Tensor) -> float:
     value = float(loss.item())
-    weight = loss.denominator if loss.denominator is not None and math.isfinite(loss.denominator) else float(len(outputs))
+    weight = (
+        loss.denominator if loss.denominator is not None and math.isfinite(loss.denominator) else float(len(outputs))
+    )
     meter.update(outputs.data, targets.data if isinstance(targets, Tensor) else targets, value, weight)
     return value
 

@@ -13,7 +13,9 @@ from ..core.files import write_durably
 from ..nn import Module
 
 
-def save_weights(model: Module | Mapping[str, Any], path: str | os.PathLike[str], notes: Mapping[str, Any] | None = None) -> None:
+def save_weights(
+    model: Module | Mapping[str, Any], path: str | os.PathLike[str], notes: Mapping[str, Any] | None = None
+) -> None:
     """Write parameters and buffers to a file, which is complete or not there at all.
 
     Args:

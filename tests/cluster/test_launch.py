@@ -26,7 +26,9 @@ def two_mpis(tmp_path, monkeypatch):
     mpich = fake_mpiexec(tmp_path / "mpich", "HYDRA build details: Version: 5.0")
     openmpi = fake_mpiexec(tmp_path / "openmpi", "mpiexec (Open MPI) 5.0")
     monkeypatch.setattr(launching.sys, "executable", str(tmp_path / "none" / "python"))
-    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path / "mpich"), str(tmp_path / "openmpi"), "/usr/bin", "/bin"]))
+    monkeypatch.setenv(
+        "PATH", os.pathsep.join([str(tmp_path / "mpich"), str(tmp_path / "openmpi"), "/usr/bin", "/bin"])
+    )
     return mpich, openmpi
 
 
@@ -42,7 +44,7 @@ def test_no_fitting_mpiexec_is_an_error(two_mpis, monkeypatch, tmp_path):
     """The message names the library and what was found instead."""
     mpich, _ = two_mpis
     monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path / "mpich"), "/bin"]))
-    with pytest.raises(LaunchError, match="mpi4py uses Open MPI v5.0, but found only .*mpich/mpiexec"):
+    with pytest.raises(LaunchError, match=r"mpi4py uses Open MPI v5.0, but found only .*mpich/mpiexec"):
         find_mpiexec(Mpi("Open MPI v5.0", "openmpi"))
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(LaunchError, match="found no mpiexec"):
@@ -61,7 +63,7 @@ def test_words_of_each_mpi(monkeypatch):
 
 def test_bad_launches_are_named():
     """A missing script and a rank count below 1 are refused before anything starts."""
-    with pytest.raises(ArgumentError, match="`script` .* must be a file"):
+    with pytest.raises(ArgumentError, match=r"`script` .* must be a file"):
         launch(2, ["no_such_script.py"])
     with pytest.raises(ArgumentError, match="`ranks` "):
         launch(0, ["no_such_script.py"])

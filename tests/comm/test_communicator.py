@@ -58,7 +58,7 @@ def test_broadcast_takes_the_roots(comm):
 
 
 def test_gathers_are_in_rank_order(comm):
-    """allgather stacks arrays, allgather_object lists objects of any length, gather_object does so on the root alone."""
+    """allgather stacks arrays, allgather_object lists objects of any length, gather_object on the root alone."""
     assert comm.allgather(np.array([comm.rank, 7])).tolist() == [[rank, 7] for rank in range(comm.size)]
     expected = ["x" * rank for rank in range(comm.size)]
     assert comm.allgather_object("x" * comm.rank) == expected
