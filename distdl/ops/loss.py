@@ -19,13 +19,18 @@ from .registry import op
 def softmax(x: np.ndarray, *, axis: int = -1) -> Any:
     """exp(x) / sum of exp(x), along one axis."""
     check_float("x", x)
-    y = np.exp(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
+    y = np.exp(_shifted(x, axis))
     y /= y.sum(axis=axis, keepdims=True)
     return y, lambda dy: y * (dy - (dy * y).sum(axis=axis, keepdims=True))
 
 
+def _shifted(x: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Return x less its maximum, which changes no softmax, and whose exponentials do not overflow."""
+    return np.asarray(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
+
+
 def _log_softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
-    shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
+    shifted = _shifted(x, axis)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True)))
 
 
@@ -37,7 +42,7 @@ def log_softmax(x: np.ndarray, *, axis: int = -1) -> Any:
     return y, lambda dy: dy - np.exp(y) * dy.sum(axis=axis, keepdims=True)
 
 
-@op
+@op(reads_inputs=False)
 def cross_entropy(
     logits: np.ndarray,
     *,
@@ -67,12 +72,12 @@ def cross_entropy(
         return _soft_cross_entropy(logits, labels, weights, label_smoothing, reduction)
     labels = check_labels(labels, logits, ignore_index)
     denominator = cross_entropy_denominator(labels, weight, ignore_index)
-    classes = logits.shape[-1]
-    losses, gradient = np.empty(labels.shape, logits.dtype), np.empty(logits.shape, logits.dtype)
-    rows = dense(logits).reshape(labels.size, classes), labels.reshape(-1)
+    shifted = dense(_shifted(logits)).reshape(labels.size, logits.shape[-1])
+    losses, gradient = np.empty(labels.shape, logits.dtype), np.exp(shifted)
     kernels.cross_entropy(
-        *rows, weights, ignore_index, label_smoothing, losses.reshape(-1), gradient.reshape(labels.size, classes)
+        shifted, labels.reshape(-1), weights, ignore_index, label_smoothing, losses.reshape(-1), gradient
     )
+    gradient = gradient.reshape(logits.shape)
     loss, spread = reduce_loss(losses, denominator, reduction)
     return loss, lambda dy: gradient * spread(dy)[..., None]
 
