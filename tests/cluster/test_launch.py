@@ -40,9 +40,9 @@ def test_the_mpiexec_of_the_library_is_found(two_mpis):
     assert find_mpiexec(Mpi("Vendor MPI", "other")) == mpich
 
 
-def test_no_fitting_mpiexec_is_an_error(two_mpis, monkeypatch, tmp_path):
+@pytest.mark.usefixtures("two_mpis")
+def test_no_fitting_mpiexec_is_an_error(monkeypatch, tmp_path):
     """The message names the library and what was found instead."""
-    mpich, _ = two_mpis
     monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path / "mpich"), "/bin"]))
     with pytest.raises(LaunchError, match=r"mpi4py uses Open MPI v5.0, but found only .*mpich/mpiexec"):
         find_mpiexec(Mpi("Open MPI v5.0", "openmpi"))
