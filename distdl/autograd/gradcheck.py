@@ -38,7 +38,7 @@ def gradcheck(
     for i in checked:
         if inputs[i].dtype != np.float64:
             raise checks.bad_type(f"inputs[{i}]", inputs[i].dtype, "must be float64 for finite differences")
-        inputs[i].data = np.ascontiguousarray(inputs[i].data).copy()
+        inputs[i].data = np.array(inputs[i].data, order="C")
         inputs[i].grad = None
     y = function(*inputs)
     # A fixed, uneven weighting of the outputs makes one scalar of them without hiding errors that cancel.

@@ -183,10 +183,10 @@ class Operators:
         return bool(self._data)
 
     def __float__(self) -> float:
-        return float(self._data)
+        return float(self._data.item())
 
     def __int__(self) -> int:
-        return int(self._data)
+        return int(self._data.item())
 
     def __len__(self) -> int:
         return len(self._data)

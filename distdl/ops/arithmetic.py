@@ -75,7 +75,7 @@ def maximum(a: Any, b: Any) -> Any:
     """The greater of a and b; where they are equal each gets half of the gradient."""
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
-        share = (np.greater(a, b) + np.greater_equal(a, b)).astype(dy.dtype) / 2
+        share = np.where(np.equal(a, b), dy.dtype.type(0.5), np.greater(a, b))
         da = sum_to(dy * share, a) if wanted[0] is not False else None
         db = sum_to(dy * (1 - share), b) if wanted[1] is not False else None
         return da, db
@@ -88,7 +88,7 @@ def minimum(a: Any, b: Any) -> Any:
     """The lesser of a and b; where they are equal each gets half of the gradient."""
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
-        share = (np.less(a, b) + np.less_equal(a, b)).astype(dy.dtype) / 2
+        share = np.where(np.equal(a, b), dy.dtype.type(0.5), np.less(a, b))
         da = sum_to(dy * share, a) if wanted[0] is not False else None
         db = sum_to(dy * (1 - share), b) if wanted[1] is not False else None
         return da, db

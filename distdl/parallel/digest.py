@@ -19,7 +19,7 @@ def digest(model: Any) -> str:
     state: Mapping[str, Any] = model if isinstance(model, Mapping) else model.state_dict()
     hashed = hashlib.blake2b(digest_size=8)
     for name in sorted(state):
-        array = np.ascontiguousarray(state[name])
+        array = np.asarray(state[name], order="C")
         hashed.update(f"{name}{array.shape}{array.dtype.str}".encode())
         hashed.update(array.tobytes())
     return hashed.hexdigest()

@@ -26,7 +26,7 @@ def save_weights(
     from safetensors.numpy import save
 
     state = model if isinstance(model, Mapping) else model.state_dict()
-    arrays = {name: np.ascontiguousarray(array) for name, array in state.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in state.items()}
     write_durably(Path(path), save(arrays, {"distdl": json.dumps(dict(notes or {}))}))
 
 
