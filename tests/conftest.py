@@ -1,8 +1,17 @@
 """What the tests of all rooms share."""
 
+import os
+import tempfile
+
 import pytest
 
 import distdl
+from distdl.comm.launcher import find_launcher
+
+if find_launcher() is not None:
+    # pytest tidies up old temporary directories at the end; ranks that share them trip over each other.
+    _own = tempfile.TemporaryDirectory(prefix="distdl-tests-", ignore_cleanup_errors=True)
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = _own.name
 
 
 @pytest.fixture
