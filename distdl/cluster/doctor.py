@@ -40,7 +40,7 @@ def examine() -> list[Finding]:
     """Make all checks, in order; one that fails does not stop the others."""
     findings = [
         Finding("ok", "versions", _versions()),
-        Finding("ok", "machine", f"{platform.node()}, {threads.cores()} of {os.cpu_count()} cores usable"),
+        Finding("ok", "machine", f"{platform.node()}, {len(threads.cores())} of {os.cpu_count()} cores usable"),
         _launcher(),
     ]
     mpi: Mpi | None = None
@@ -92,9 +92,11 @@ def _two_ranks(mpi: Mpi, mpiexec: str) -> Finding:
 
 
 def _threads() -> str:
-    counts = [f"{threads.plan(ranks)} with {ranks} rank{'s' if ranks > 1 else ''} a node" for ranks in (1, 2)]
-    set_by = next((f" (set by {n})" for n in ("DISTDL_NUM_THREADS", "OMP_NUM_THREADS") if os.environ.get(n)), "")
-    return f"each rank uses {', '.join(counts)}{set_by}"
+    mine = threads.cores()
+    plans = {ranks: threads.plan(mine, [mine] * ranks) for ranks in (1, 2)}
+    counts = [f"{plan.blas} with {ranks} rank{'s' if ranks > 1 else ''} a node" for ranks, plan in plans.items()]
+    told = plans[2].reason if plans[2].reason.isupper() else ""
+    return f"BLAS uses {', '.join(counts)}; Numba {plans[2].numba}{f' (set by {told})' if told else ''}"
 
 
 def _cache() -> Finding:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core import checks
+from ..core.errors import PeerError
 
 OPERATIONS = ("sum", "max", "min")
 
@@ -21,16 +22,24 @@ class Communicator(ABC):
     Attributes:
         rank, size: this rank's number, and how many there are.
         local_rank, local_size: the same among the ranks on this node.
+        members: the numbers of these ranks in the world.
+        name: the same on all ranks: "world", or for a part when and by which color it was split off.
         collectives: how many collectives this rank has begun.
+        last_collective: the operation of the last one.
+        peer: the rank in the world that a message is just being sent to or received from, else -1.
     """
 
     rank: int
     size: int
     local_rank: int
     local_size: int
+    members: tuple[int, ...]
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "world") -> None:
+        self.name = name
         self.collectives = 0
+        self.last_collective = ""
+        self.peer = -1
         self._own_mail: dict[int, list[np.ndarray]] = {}
 
     # --- arrays ---
@@ -61,15 +70,15 @@ class Communicator(ABC):
 
     def allgather(self, array: Any) -> np.ndarray:
         """Return the arrays of all ranks, which must have one shape: (size, *shape)."""
-        values = np.asarray(array, order="C")
-        out = np.empty((self.size, *np.shape(array)), values.dtype)
+        values = _as_contiguous(array)
+        out = np.empty((self.size, *values.shape), values.dtype)
         self._begin("allgather")
         self._allgather(values, out)
         return out
 
     def alltoall(self, array: Any) -> np.ndarray:
         """Send `array[r]` to rank r, and return what the ranks sent here, in rank order."""
-        values = np.asarray(array, order="C")
+        values = _as_contiguous(array)
         if values.ndim == 0 or len(values) != self.size:
             raise checks.bad_value(
                 "array", f"shape {values.shape}", f"must have a first axis of {self.size}, one a rank"
@@ -82,27 +91,34 @@ class Communicator(ABC):
     def send(self, array: Any, dest: int, tag: int = 0) -> None:
         """Send an array to a rank, which must receive it with the same shape and dtype."""
         self._check_rank("dest", dest)
-        values = np.asarray(array, order="C")
+        values = _as_contiguous(array)
         checks.integer("tag", tag, 0)
         if dest == self.rank:
             # MPI may block for ever in a message to oneself.
             self._own_mail.setdefault(tag, []).append(values.copy())
         else:
-            self._send(values, dest, tag)
+            with self._talking_to(dest):
+                self._send(values, dest, tag)
 
     def recv(self, array: np.ndarray, source: int, tag: int = 0) -> np.ndarray:
-        """Receive into a contiguous, writable array, and return it."""
+        """Receive into a contiguous, writable array, and return it.
+
+        Raises:
+            PeerError: what came does not fill the array.
+        """
         self._check_rank("source", source)
         values, plain = _as_array(array)
         if plain:
             raise checks.bad_type("array", array, "must be a NumPy array to receive into")
         checks.integer("tag", tag, 0)
-        if source != self.rank:
-            self._recv(values, source, tag)
-        elif self._own_mail.get(tag):
-            values[...] = self._own_mail[tag].pop(0)
+        if source == self.rank:
+            self._receive_own(values, tag)
         else:
-            raise checks.bad_value("tag", tag, "must be one that this rank has sent to itself before")
+            with self._talking_to(source):
+                received = self._recv(values, source, tag)
+            if received != values.nbytes:
+                came = "more bytes" if received < 0 else f"{received} bytes"
+                raise PeerError(f"rank {source} sent {came} where `array` has room for {values.nbytes}")
         return values
 
     def barrier(self) -> None:
@@ -142,24 +158,33 @@ class Communicator(ABC):
         """Let rank 0 run the block before the others: to fetch or compile what all need."""
         if self.rank != 0:
             self.barrier()
-        yield
-        if self.rank == 0:
-            self.barrier()
+        try:
+            yield
+        finally:
+            if self.rank == 0:
+                self.barrier()
 
     def print(self, *values: Any, **options: Any) -> None:
         """Print on rank 0 only."""
         if self.rank == 0:
             print(*values, **{"flush": True, **options})
 
-    @abstractmethod
     def split(self, color: int | None, key: int = 0) -> Communicator | None:
         """Return the communicator of the ranks with the same color, ordered by key, then rank; None for color None."""
+        if color is not None:
+            checks.integer("color", color, 0)
+        checks.integer("key", key)
+        self._begin("split")
+        return self._split(color, key, f"{self.name}/{self.collectives}.{color}")
 
     @abstractmethod
     def describe(self) -> str:
         """Say in a few words how many ranks there are, and over what they talk."""
 
     # --- what a kind of communicator provides: contiguous arrays come in ---
+
+    @abstractmethod
+    def _split(self, color: int | None, key: int, name: str) -> Communicator | None: ...
 
     @abstractmethod
     def _allreduce(self, array: np.ndarray, op: str) -> None: ...
@@ -177,14 +202,32 @@ class Communicator(ABC):
     def _send(self, array: np.ndarray, dest: int, tag: int) -> None: ...
 
     @abstractmethod
-    def _recv(self, array: np.ndarray, source: int, tag: int) -> None: ...
+    def _recv(self, array: np.ndarray, source: int, tag: int) -> int:
+        """Return how many bytes came, -1 for more than the array holds."""
 
     @abstractmethod
     def _barrier(self) -> None: ...
 
     def _begin(self, name: str) -> None:
         """Count a collective; every one passes here before it starts."""
+        self.last_collective = name
         self.collectives += 1
+
+    @contextlib.contextmanager
+    def _talking_to(self, rank: int) -> Iterator[None]:
+        self.peer = self.members[rank]
+        try:
+            yield
+        finally:
+            self.peer = -1
+
+    def _receive_own(self, array: np.ndarray, tag: int) -> None:
+        mail = self._own_mail.get(tag)
+        if not mail:
+            raise checks.bad_value("tag", tag, "must be one that this rank has sent to itself before")
+        if mail[0].nbytes != array.nbytes:
+            raise PeerError(f"rank {self.rank} sent {mail[0].nbytes} bytes where `array` has room for {array.nbytes}")
+        array.reshape(-1).view(np.uint8)[:] = mail.pop(0).reshape(-1).view(np.uint8)
 
     def _check_rank(self, name: str, rank: int) -> None:
         if checks.integer(name, rank, 0) >= self.size:
@@ -194,22 +237,42 @@ class Communicator(ABC):
 def _as_array(value: Any) -> tuple[np.ndarray, bool]:
     """Return an array that may be overwritten, and whether it was made here."""
     if not isinstance(value, np.ndarray):
-        made = np.array(value)
-        if made.dtype.kind not in "biuf":
-            raise checks.bad_type("array", value, "must hold numbers")
-        return made, True
-    if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
-        raise checks.bad_type("array", value.dtype, "must hold booleans, integers, or floats of at most 64 bits")
+        return _check_dtype(value, np.array(value)), True
+    _check_dtype(value, value)
     if not value.flags.c_contiguous or not value.flags.writeable:
         raise checks.bad_value("array", f"shape {value.shape}", "must be C-contiguous and writable: it is overwritten")
     return value, False
 
 
+def _as_contiguous(value: Any) -> np.ndarray:
+    """Return an array that is only read."""
+    return _check_dtype(value, np.asarray(value, order="C"))
+
+
+def _check_dtype(given: Any, array: np.ndarray) -> np.ndarray:
+    if (array.dtype.kind in "biu" or array.dtype in (np.float32, np.float64)) and array.dtype.isnative:
+        return array
+    shown = given.dtype if isinstance(given, np.ndarray) else given
+    raise checks.bad_type("array", shown, "must hold booleans, integers, float32 or float64, in native byte order")
+
+
 def _encode(value: Any) -> bytes:
+    _check_keys(value)
     try:
         return json.dumps(value, default=_plain).encode()
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise checks.bad_type("value", value, f"must be JSON-like: {error}") from error
+
+
+def _check_keys(value: Any) -> None:
+    # json would turn other keys into strings without a word.
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise checks.bad_type("value", value, f"must be JSON-like: the key {key!r} is not a str")
+    if isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_keys(item)
 
 
 def _plain(value: Any) -> Any:

@@ -1,147 +1,197 @@
 """How ranks leave: together, or the job ends.
 
-MPI waits for ever for a rank that has gone. So an uncaught exception and a `sys.exit` with a code
-abort the job; and a rank that simply ends tells the others after how many collectives it went.
-A rank that has begun more than that waits for it in vain: it names the departed, and aborts.
-Ranks that need nobody are waited for, however long they take.
+MPI waits for ever for a rank that has gone. So no rank goes without a word over the control channel:
 
-Messages travel over a communicator of their own, read by a thread that looks ten times a second.
+- Bad news (an uncaught exception, `sys.exit` with a code) is told by the first rank that has some, on
+  standard error; then the whole job is aborted. Ranks that fail in its wake are silent.
+- A rank that ends well says how many collectives it has begun in each communicator. A rank that has
+  begun more than that in a communicator they share waits in vain: it names the departed and aborts.
+  Otherwise the departed waits until all have ended, however long that takes, and MPI is finalized.
+- A link that closes without a word is a death. Rank 0 names the dead (rank 1 names rank 0), and aborts.
+
+Whoever ends the job tells the others over the channel too: they end by themselves if the launcher
+does not end them.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import sys
 import threading
 import time
-import traceback
-from types import TracebackType
 from typing import Any
 
-import numpy as np
-
+from .control import Hub, Link, Message
 from .mpi import MPICommunicator
 
-POLL_SECONDS = 0.1
-PATIENCE_SECONDS = 5.0
-"""How long a rank with a traceback waits for the rank that came first to end the job."""
+ANSWER_SECONDS = 1.0
+"""How long a rank with bad news waits to hear whether it is the first."""
 
 FORWARD_SECONDS = 0.3
+"""How long launchers are given to pass on what was printed: one that is told to end the job may drop it."""
+
+LINGER_SECONDS = 3.0
+"""How long a rank lives on after the job was aborted, if the launcher does not end it."""
+
+POLL_SECONDS = 0.1
+MESSAGE_SECONDS = 2.0
+"""How long a message from or to a rank that has finished may still be under way."""
+
+Counts = dict[str, int]
+
+
+class Referee:
+    """What rank 0 knows of all ranks; lives in the hub's thread.
+
+    Args:
+        size: how many ranks there are.
+        on_death: called with the rank that has died without a word.
+    """
+
+    def __init__(self, size: int, on_death: Any) -> None:
+        self.hub: Hub | None = None
+        self._present = set(range(size))
+        self._on_death = on_death
+        self._is_ending = False
+
+    def on_message(self, rank: int, message: Message) -> None:
+        """Answer who is the first with bad news, and pass on who left and that the job ends."""
+        assert self.hub is not None
+        if message["kind"] == "bad news":
+            first, self._is_ending = not self._is_ending, True
+            self.hub.send(rank, {"answer": message["number"], "first": first})
+        elif message["kind"] == "left":
+            self._present.discard(rank)
+            self.hub.broadcast({**message, "rank": rank})
+        elif message["kind"] == "end":
+            self._is_ending = True
+            self.hub.broadcast(message)
+
+    def disarm(self) -> None:
+        """Take no closing link for a death any more."""
+        self._is_ending = True
+
+    def on_lost(self, rank: int) -> None:
+        """Take a link that closes as a death, unless the rank has left or the job is ending."""
+        if rank in self._present and not self._is_ending:
+            self._is_ending = True
+            # The hub must go on: ending the job needs it.
+            threading.Thread(target=self._on_death, args=(rank,), daemon=True).start()
 
 
 class Leaving:
-    """Watches over one job.
+    """Watches over one job from one rank.
 
     Args:
-        world: the communicator whose collectives count. Those of its parts do not.
+        world: the communicator of all ranks.
+        places: for each rank where it runs, such as "node7, process 123".
     """
 
-    def __init__(self, world: MPICommunicator):
-        from mpi4py import MPI
-
-        self._mpi = MPI
+    def __init__(self, world: MPICommunicator, places: list[str]) -> None:
         self.world = world
-        self.departed: dict[int, int] = {}
-        self._notices = world.handle.Dup()
-        self._first = MPI.Win.Allocate(8 if world.rank == 0 else 0, comm=self._notices)
-        if world.rank == 0:
-            np.asarray(self._first.tomemory()).view(np.int64)[:] = 0
-        self._notices.Barrier()
-        self._leaving = threading.Event()
-        self._can_watch = MPI.Query_thread() == MPI.THREAD_MULTIPLE
+        self.departed: dict[int, Counts] = {}
+        self.link: Link | None = None
+        self.referee: Referee | None = None
+        self._places = places
+        self._all_left = threading.Event()
+        self._ending = threading.Lock()
         self._watcher = threading.Thread(target=self._watch, name="distdl-leaving", daemon=True)
 
-    def install(self) -> None:
-        """Put the hooks in place, and start to watch."""
-        sys.excepthook = self._on_exception
-        self._exit = sys.exit
-        sys.exit = self._on_exit  # type: ignore[assignment]
-        # Runs before mpi4py's own, which ends MPI: the last registered is the first called.
-        atexit.register(self._on_end)
-        if self._can_watch:
-            self._watcher.start()
+    def end(self, code: int, news: str, ask: bool = True) -> None:
+        """Tell the news if no other rank has told any, and end the job with the code; does not return.
 
-    def _on_exception(self, kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
-        if self._is_first():
-            if issubclass(kind, KeyboardInterrupt):
-                text = "interrupted\n"
-            else:
-                text = "".join(traceback.format_exception(kind, error, where))
-            self._say(f"uncaught exception, the job ends:\n{text}")
-        self.world.abort(130 if issubclass(kind, KeyboardInterrupt) else 1)
+        Args:
+            code: the exit code of the job.
+            news: what happened, in words that go on after "rank 1 of 3 on node: ".
+            ask: whether another rank could have been first.
+        """
+        if not self._ending.acquire(blocking=False) or (ask and not self._is_first()):
+            # Another thread or rank is ending the job.
+            time.sleep(LINGER_SECONDS)
+            self._exit(code)
+        where = f"rank {self.world.rank} of {self.world.size} on {os.uname().nodename}"
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.write(f"distdl: {where}: {news.rstrip()}\n")
+            sys.stderr.flush()
+        if self.link is not None:
+            self.link.send({"kind": "end", "code": code})
+        time.sleep(FORWARD_SECONDS)
+        self._exit_later(code)
+        self.world.abort(code)
 
-    def _on_exit(self, status: Any = None) -> None:
-        code = status if isinstance(status, int) else 0 if status is None else 1
-        if code == 0 or threading.current_thread() is not threading.main_thread() or _is_caught():
-            self._exit(status)
-        text = f": {status}" if isinstance(status, str) else ""
-        if self._is_first():
-            self._say(f"sys.exit({code}), the job ends{text}")
-        self.world.abort(code % 256 or 1)
+    def leave(self) -> None:
+        """Tell the others that this rank is done, and wait until all are."""
+        if self.link is None:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        counts = {part.name: part.collectives for part in self.world.family}
+        if self.link.send({"kind": "left", "counts": counts}):
+            self._all_left.wait()
+        self.link.close()
+
+    def on_message(self, message: Message) -> None:
+        """Hear who has left, or that the job ends."""
+        if message["kind"] == "end":
+            self._exit_later(message["code"])
+        elif message["kind"] == "left":
+            self.departed[message["rank"]] = message["counts"]
+            if len(self.departed) == self.world.size:
+                self._all_left.set()
+            elif not self._watcher.is_alive():
+                self._watcher.start()
+
+    def on_death(self, rank: int) -> None:
+        """Name a rank that has died, and end the job."""
+        self.end(1, f"rank {rank} ({self._places[rank]}) has died without a word: killed, or out of memory", ask=False)
+
+    def on_hub_lost(self) -> None:
+        """End the job, since rank 0 has died; rank 1 says so, or whoever is still there after a while."""
+        if self._all_left.is_set():
+            return
+        if self.world.rank != 1:
+            time.sleep(LINGER_SECONDS)
+        self.on_death(0)
 
     def _is_first(self) -> bool:
-        """Say whether no other rank has bad news yet; without an answer within a second, say yes."""
-        answer = np.ones(1, np.int64)
-        done = threading.Event()
-
-        def ask() -> None:
-            self._first.Lock(0)
-            self._first.Fetch_and_op(np.ones(1, np.int64), answer, 0)
-            self._first.Unlock(0)
-            done.set()
-
-        if not self._can_watch:
-            return True
-        threading.Thread(target=ask, daemon=True).start()
-        if done.wait(1.0) and answer[0] > 0:
-            time.sleep(PATIENCE_SECONDS)
-        return True
+        answer = self.link.ask({"kind": "bad news"}, ANSWER_SECONDS) if self.link else None
+        # Rather told twice than never.
+        return answer is None or bool(answer["first"])
 
     def _watch(self) -> None:
-        while not self._mpi.Is_finalized() and len(self.departed) < self.world.size - 1:
-            with contextlib.suppress(self._mpi.Exception):
-                self._look()
-            for rank, count in self.departed.items():
-                if self.world.collectives > count and not self._leaving.is_set():
-                    if self._is_first():
-                        self._say(
-                            f"rank {rank} has finished, after {count} collectives, but rank {self.world.rank} waits "
-                            f"for it in its collective {self.world.collectives}; the job ends"
-                        )
-                    self.world.abort(1)
-            time.sleep(POLL_SECONDS)
+        while not self._all_left.wait(POLL_SECONDS):
+            news = self._missing_collective() or self._missing_message()
+            if news:
+                self.end(1, news)
 
-    def _look(self) -> None:
-        status = self._mpi.Status()
-        while self._notices.Iprobe(self._mpi.ANY_SOURCE, 0, status):
-            count = np.empty(1, np.int64)
-            self._notices.Recv(count, status.Get_source(), 0)
-            self.departed[status.Get_source()] = int(count[0])
+    def _missing_collective(self) -> str:
+        for part in self.world.family:
+            for rank, counts in list(self.departed.items()):
+                count = counts.get(part.name, 0)
+                if rank in part.members and part.collectives > count:
+                    return (
+                        f"rank {rank} has finished, after {count} collectives of {part.name!r}, but collective "
+                        f"{part.collectives} ({part.last_collective}) needs it: all ranks must take the same steps; "
+                        "the job ends"
+                    )
+        return ""
 
-    def _on_end(self) -> None:
-        """Tell the others that this rank is done, and wait until all are."""
-        if self._mpi.Is_finalized() or not self._can_watch:
-            return
-        count = np.array([self.world.collectives], np.int64)
-        requests = [self._notices.Isend(count, rank, 0) for rank in range(self.world.size) if rank != self.world.rank]
-        self._leaving.set()
-        while len(self.departed) < self.world.size - 1:
-            time.sleep(0.01)
-        self._mpi.Request.Waitall(requests)
-        self._first.Free()
+    def _missing_message(self) -> str:
+        for part in self.world.family:
+            rank = part.peer
+            if rank in self.departed:
+                time.sleep(MESSAGE_SECONDS)
+                if part.peer == rank:
+                    return f"rank {rank} has finished, but this rank waits for a message from or to it; the job ends"
+        return ""
 
-    def _say(self, text: str) -> None:
-        sys.stdout.flush()
-        sys.stderr.write(
-            f"distdl: rank {self.world.rank} of {self.world.size} on {os.uname().nodename}: {text.rstrip()}\n"
-        )
-        sys.stderr.flush()
-        # A launcher that is told to end the job may drop what it has not passed on yet.
-        time.sleep(FORWARD_SECONDS)
+    def _exit_later(self, code: int) -> None:
+        timer = threading.Timer(LINGER_SECONDS, self._exit, (code,))
+        timer.daemon = True
+        timer.start()
 
-
-def _is_caught() -> bool:
-    """Say whether somebody up the stack means to catch SystemExit: a test runner, for one."""
-    return "pytest" in sys.modules
+    def _exit(self, code: int) -> None:
+        os._exit(code)

@@ -15,27 +15,30 @@ SMALL_BYTES = 4096
 class MPICommunicator(Communicator):
     """A group of MPI ranks.
 
+    Attributes:
+        handle: the mpi4py communicator.
+        family: all communicators split off from one world, itself first. None is ever freed:
+            how far each rank went in them tells whether a rank that has left is still needed.
+
     Args:
-        handle: an mpi4py communicator; by default a duplicate of COMM_WORLD, apart from the messages of others.
+        parent: of which this is a part; None for all ranks.
+        handle: the part's mpi4py communicator.
+        name: see `Communicator`.
     """
 
-    def __init__(self, handle: Any = None):
-        super().__init__()
+    def __init__(self, parent: MPICommunicator | None = None, handle: Any = None, name: str = "world"):
+        super().__init__(name)
         from mpi4py import MPI
 
         self._mpi = MPI
-        self.handle = MPI.COMM_WORLD.Dup() if handle is None else handle
+        # A duplicate of the world: apart from the messages of others.
+        self.handle = MPI.COMM_WORLD.Dup() if parent is None else handle
         self.rank = self.handle.Get_rank()
         self.size = self.handle.Get_size()
-        node = self.handle.Split_type(MPI.COMM_TYPE_SHARED)
-        self.local_rank = node.Get_rank()
-        self.local_size = node.Get_size()
-        node.Free()
-
-    def split(self, color: int | None, key: int = 0) -> MPICommunicator | None:
-        self._begin("split")
-        part = self.handle.Split(self._mpi.UNDEFINED if color is None else color, key)
-        return None if part == self._mpi.COMM_NULL else MPICommunicator(part)
+        self.local_rank, self.local_size = self._geography()
+        self.members = self._numbers_in_world()
+        self.family: list[MPICommunicator] = parent.family if parent else []
+        self.family.append(self)
 
     def describe(self) -> str:
         return f"{self.size} rank{'s' if self.size > 1 else ''}, {library_version(self._mpi)}"
@@ -43,6 +46,20 @@ class MPICommunicator(Communicator):
     def abort(self, code: int) -> None:
         """End all processes of the job at once."""
         self._mpi.COMM_WORLD.Abort(code)
+
+    def _geography(self) -> tuple[int, int]:
+        node = self.handle.Split_type(self._mpi.COMM_TYPE_SHARED)
+        geography = node.Get_rank(), node.Get_size()
+        node.Free()
+        return geography
+
+    def _numbers_in_world(self) -> tuple[int, ...]:
+        group, world = self.handle.Get_group(), self._mpi.COMM_WORLD.Get_group()
+        return tuple(group.Translate_ranks(range(self.size), world))
+
+    def _split(self, color: int | None, key: int, name: str) -> MPICommunicator | None:
+        part = self.handle.Split(self._mpi.UNDEFINED if color is None else color, key)
+        return None if part == self._mpi.COMM_NULL else MPICommunicator(self, part, name)
 
     def _allreduce(self, array: np.ndarray, op: str) -> None:
         operation = {"sum": self._mpi.SUM, "max": self._mpi.MAX, "min": self._mpi.MIN}[op]
@@ -79,8 +96,15 @@ class MPICommunicator(Communicator):
     def _send(self, array: np.ndarray, dest: int, tag: int) -> None:
         self.handle.Send(array, dest, tag)
 
-    def _recv(self, array: np.ndarray, source: int, tag: int) -> None:
-        self.handle.Recv(array, source, tag)
+    def _recv(self, array: np.ndarray, source: int, tag: int) -> int:
+        status = self._mpi.Status()
+        try:
+            self.handle.Recv(array, source, tag, status)
+        except self._mpi.Exception as error:
+            if error.Get_error_class() != self._mpi.ERR_TRUNCATE:
+                raise
+            return -1
+        return int(status.Get_count(self._mpi.BYTE))
 
     def _barrier(self) -> None:
         self.handle.Barrier()

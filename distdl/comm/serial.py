@@ -10,13 +10,13 @@ from .base import Communicator
 class SerialCommunicator(Communicator):
     """A group of one; needs no MPI."""
 
-    rank, size, local_rank, local_size = 0, 1, 0, 1
-
-    def split(self, color: int | None, key: int = 0) -> SerialCommunicator | None:
-        return None if color is None else SerialCommunicator()
+    rank, size, local_rank, local_size, members = 0, 1, 0, 1, (0,)
 
     def describe(self) -> str:
         return "1 rank, no MPI"
+
+    def _split(self, color: int | None, key: int, name: str) -> SerialCommunicator | None:
+        return None if color is None else SerialCommunicator(name)
 
     def _allreduce(self, array: np.ndarray, op: str) -> None:
         pass
@@ -33,7 +33,7 @@ class SerialCommunicator(Communicator):
     def _send(self, array: np.ndarray, dest: int, tag: int) -> None:
         raise AssertionError("a rank alone sends to itself only")
 
-    def _recv(self, array: np.ndarray, source: int, tag: int) -> None:
+    def _recv(self, array: np.ndarray, source: int, tag: int) -> int:
         raise AssertionError("a rank alone receives from itself only")
 
     def _barrier(self) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..core import checks, threads
+from ..core import settings, threads
 from ..core.errors import LaunchError
 from .base import Communicator
 from .launcher import Launcher, find_launcher
 from .serial import SerialCommunicator
+
+if TYPE_CHECKING:
+    from .mpi import MPICommunicator
 
 _world: Communicator | None = None
 
@@ -18,7 +21,8 @@ _world: Communicator | None = None
 def world() -> Communicator:
     """Return the communicator of all ranks: MPI under mpirun or srun, serial otherwise. Made once.
 
-    `DISTDL_COMM=serial` or `mpi` in the environment decides by force.
+    `DISTDL_COMM=serial` or `mpi` in the environment decides by force. Under MPI this also sees to it
+    that ranks leave together (see `leaving`), and everywhere that a rank uses its share of the cores.
 
     Raises:
         LaunchError: the launcher and the MPI library do not belong together, or there is no MPI library.
@@ -26,14 +30,14 @@ def world() -> Communicator:
     global _world
     if _world is None:
         _world = _make()
-        threads.set_threads(threads.plan(_world.local_size))
     return _world
 
 
 def _make() -> Communicator:
-    kind = checks.one_of("DISTDL_COMM", os.environ.get("DISTDL_COMM", "auto"), ("auto", "serial", "mpi"))
+    kind = settings.comm_kind()
     launcher = find_launcher()
     if kind == "serial" or (kind == "auto" and launcher is None):
+        threads.apply(threads.plan(threads.cores(), [threads.cores()]))
         return SerialCommunicator()
     try:
         from .mpi import MPICommunicator
@@ -46,11 +50,21 @@ def _make() -> Communicator:
         ) from error
     if launcher is not None:
         check_size(launcher, communicator)
-    if communicator.size > 1:
-        from .leaving import Leaving
-
-        Leaving(communicator).install()
+    _settle(communicator)
     return communicator
+
+
+def _settle(communicator: MPICommunicator) -> None:
+    """Share the cores, and prepare for the end."""
+    node = os.uname().nodename
+    places = communicator.allgather_object({"node": node, "process": os.getpid(), "cores": threads.cores()})
+    threads.apply(threads.plan(threads.cores(), [place["cores"] for place in places if place["node"] == node]))
+    if communicator.size > 1:
+        from .start import watch
+
+        watch(communicator, [f"{place['node']}, process {place['process']}" for place in places])
+    # What the start needed is no step of the user's.
+    communicator.collectives = 0
 
 
 def check_size(launcher: Launcher, communicator: Any) -> None:

@@ -10,8 +10,8 @@ import secrets
 import stat
 from pathlib import Path
 
-from . import checks
-from .errors import ArgumentError, FileFormatError, MissingDataError
+from . import checks, settings
+from .errors import FileFormatError, MissingDataError
 
 StrPath = str | os.PathLike[str]
 
@@ -36,10 +36,7 @@ def read_limit() -> int:
     """Return how many bytes one file may make a reader hold."""
     if _State.limit is not None:
         return _State.limit
-    text = os.environ.get("DISTDL_MAX_FILE_BYTES", str(_DEFAULT_LIMIT))
-    if not text.isdecimal() or not int(text):
-        raise ArgumentError(f"`DISTDL_MAX_FILE_BYTES` (={text!r}) must be a number of bytes >= 1")
-    return int(text)
+    return settings.max_file_bytes() or _DEFAULT_LIMIT
 
 
 def bad_file(path: StrPath, rule: str, offset: int | None = None) -> FileFormatError:

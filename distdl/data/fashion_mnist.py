@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import checks
+from ..core import checks, settings
 from ..core.errors import MissingDataError
 from ..core.files import StrPath, bad_file
 from .dataset import ArrayDataset
@@ -47,9 +47,9 @@ def load_fashion_mnist(split: str = "train", root: StrPath | None = None) -> Arr
 def places() -> list[Path]:
     """List where Fashion-MNIST is looked for; scripts/fetch_fashion_mnist writes to the first or second."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    chosen = os.environ.get("DISTDL_DATA")
+    chosen = settings.data_directory()
     return [
-        *([Path(chosen, "fashion-mnist"), Path(chosen)] if chosen else []),
+        *([chosen / "fashion-mnist", chosen] if chosen else []),
         caches / "distdl" / "fashion-mnist",
         Path("/usr/share/datasets/fashion-mnist"),
     ]

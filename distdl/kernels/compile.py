@@ -21,6 +21,8 @@ import numba
 import numpy as np
 from llvmlite import binding
 
+from ..core import settings
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 config: Any = numba.config
@@ -72,8 +74,9 @@ def cache_key() -> str:
 
 
 def _bases() -> Iterator[Path]:
-    if os.environ.get("DISTDL_CACHE_DIR"):
-        yield Path(os.environ["DISTDL_CACHE_DIR"])
+    chosen = settings.cache_directory()
+    if chosen is not None:
+        yield chosen
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification says that relative paths are to be ignored.
     cache = Path(xdg) if os.path.isabs(xdg) else Path(os.path.expanduser("~/.cache"))

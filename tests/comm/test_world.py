@@ -6,8 +6,7 @@ import distdl
 from distdl.comm import SerialCommunicator, world
 from distdl.comm.launcher import find_launcher
 from distdl.comm.world import check_size
-from distdl.core import threads
-from distdl.core.errors import ArgumentError, LaunchError
+from distdl.core.errors import LaunchError
 
 
 def test_without_a_launcher_the_world_is_serial():
@@ -49,29 +48,3 @@ def test_an_unknown_launcher_gives_a_warning(capsys):
     """One rank under a launcher that does not say how many it started is not passed over in silence."""
     check_size(find_launcher({"FLUX_TASK_RANK": "0"}), SerialCommunicator())
     assert "FLUX_TASK_RANK" in capsys.readouterr().err
-
-
-def test_threads_are_the_ranks_share_of_the_cores(monkeypatch):
-    """Cores are shared among a node's ranks, at least one each; the environment decides first."""
-    for name in ("DISTDL_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(threads.os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(threads, "cores", lambda: 8)
-    assert [threads.plan(n) for n in (1, 2, 3, 8, 16)] == [1, 4, 2, 1, 1]
-    monkeypatch.setattr(threads, "cores", lambda: 2)
-    assert threads.plan(4) == 2, "a rank that is bound to cores uses those"
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert threads.plan(4) == 3
-    monkeypatch.setenv("DISTDL_NUM_THREADS", "5")
-    assert threads.plan(4) == 5
-    monkeypatch.setenv("DISTDL_NUM_THREADS", "many")
-    with pytest.raises(ArgumentError, match="DISTDL_NUM_THREADS"):
-        threads.plan(4)
-
-
-def test_threads_of_blas_are_set():
-    """After set_threads every BLAS library uses so many."""
-    from threadpoolctl import threadpool_info
-
-    threads.set_threads(1)
-    assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} <= {1}

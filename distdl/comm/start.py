@@ -1,0 +1,99 @@
+"""Where the control channel of a job is set up, and leaving with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import sys
+
+from ..core import settings
+from .control import Hub, Link
+from .hooks import Hooks
+from .leaving import Leaving, Referee
+from .mpi import MPICommunicator
+
+LOOPBACK = "127.0.0.1"
+
+
+def watch(world: MPICommunicator, places: list[str]) -> Leaving:
+    """Connect all ranks by a control channel, and watch how they leave.
+
+    Where a rank cannot reach rank 0, the job goes on without: rank 0 says so, and a rank that
+    finishes early is not noticed.
+
+    Args:
+        world: the communicator of all ranks.
+        places: for each rank where it runs.
+    """
+    leaving = Leaving(world, places)
+    one_host = len(set(world.allgather_object(_network()))) == 1
+    invitation, problem = None, ""
+    if world.rank == 0:
+        try:
+            invitation = _open_hub(world.size, leaving, one_host)
+        except OSError as error:
+            problem = str(error)
+    invitation = world.broadcast_object(invitation)
+    if invitation is not None:
+        addresses = [(host, invitation["port"]) for host in invitation["hosts"]]
+        try:
+            leaving.link = Link(addresses, invitation["token"], world.rank, leaving.on_message, leaving.on_hub_lost)
+        except ConnectionError as error:
+            problem = str(error)
+    problems = [f"rank {rank}: {text}" for rank, text in enumerate(world.allgather_object(problem)) if text]
+    if problems:
+        _give_up(leaving, problems)
+    Hooks(leaving).install()
+    return leaving
+
+
+def _open_hub(size: int, leaving: Leaving, one_host: bool) -> dict[str, object]:
+    told = settings.control_address()
+    host, port = told or (LOOPBACK if one_host else "", 0)
+    token = secrets.token_hex(16)
+    referee = Referee(size, leaving.on_death)
+    referee.hub = Hub(host, port, token, size, referee.on_message, referee.on_lost)
+    hosts = [host] if host else _addresses()
+    leaving.referee = referee
+    return {"hosts": hosts, "port": referee.hub.port, "token": token}
+
+
+def _network() -> str:
+    """Name the network stack of this process: ranks in containers of one machine may have several."""
+    with contextlib.suppress(OSError):
+        return f"{os.uname().nodename} {os.readlink('/proc/self/ns/net')}"
+    return os.uname().nodename
+
+
+def _addresses() -> list[str]:
+    """List the addresses of this host that others may reach, the likeliest first."""
+    name = socket.gethostname()
+    found = [name]
+    with contextlib.suppress(OSError):
+        found = [str(entry[4][0]) for entry in socket.getaddrinfo(name, None, socket.AF_INET)] + found
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # Sends nothing: asks which interface leads out.
+        probe.connect(("192.0.2.1", 9))
+        found.append(probe.getsockname()[0])
+    return [address for address in dict.fromkeys(found) if not address.startswith("127.")]
+
+
+def _give_up(leaving: Leaving, problems: list[str]) -> None:
+    """Go on without a channel: on all ranks, or a rank would wait for one that tells it nothing."""
+    if leaving.referee is not None:
+        leaving.referee.disarm()
+    leaving.world.barrier()
+    if leaving.link is not None:
+        leaving.link.close()
+        leaving.link = None
+    leaving.world.barrier()
+    if leaving.referee is not None and leaving.referee.hub is not None:
+        leaving.referee.hub.close()
+    if leaving.world.rank == 0:
+        print(
+            f"distdl: no control channel ({'; '.join(problems[:3])}); a rank that finishes early will not be noticed. "
+            "DISTDL_CONTROL_ADDRESS=HOST[:PORT] says where rank 0 can be reached",
+            file=sys.stderr,
+        )

@@ -1,0 +1,78 @@
+"""The environment variables that distdl reads; nowhere else are they read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from . import checks
+
+VARIABLES = {
+    "DISTDL_COMM": "auto (the default), serial or mpi: over what ranks talk",
+    "DISTDL_NUM_THREADS": "threads of each rank, instead of its share of the node's cores",
+    "DISTDL_CONTROL_ADDRESS": "HOST or HOST:PORT of rank 0 for the control channel, where that is not found",
+    "DISTDL_DATA": "directory of data sets",
+    "DISTDL_CACHE_DIR": "directory of compiled kernels",
+    "DISTDL_MAX_FILE_BYTES": "the most that a reader takes from one file",
+}
+"""What each variable means."""
+
+
+def comm_kind() -> str:
+    """Return over what ranks talk: "auto", "serial" or "mpi"."""
+    return str(checks.one_of("DISTDL_COMM", _get("DISTDL_COMM") or "auto", ("auto", "serial", "mpi")))
+
+
+def num_threads() -> int | None:
+    """Return how many threads a rank is told to use; None where nobody has said."""
+    return _positive("DISTDL_NUM_THREADS")
+
+
+def control_address() -> tuple[str, int] | None:
+    """Return (host, port) where rank 0 is told to listen, port 0 for any; None where nobody has said."""
+    value = _get("DISTDL_CONTROL_ADDRESS")
+    if not value:
+        return None
+    host, _, port = value.partition(":")
+    if not host or not (port or "0").isdecimal() or int(port or 0) > 65535:
+        raise checks.bad_value("DISTDL_CONTROL_ADDRESS", value, "must be HOST or HOST:PORT")
+    return host, int(port or 0)
+
+
+def data_directory() -> Path | None:
+    """Return the directory of data sets; None where nobody has said."""
+    return _directory("DISTDL_DATA")
+
+
+def cache_directory() -> Path | None:
+    """Return the directory for compiled kernels; None where nobody has said."""
+    return _directory("DISTDL_CACHE_DIR")
+
+
+def max_file_bytes() -> int | None:
+    """Return the most that a reader may take from one file; None where nobody has said."""
+    return _positive("DISTDL_MAX_FILE_BYTES")
+
+
+def unknown() -> list[str]:
+    """List variables that begin like ours but mean nothing: slips of the pen."""
+    ours = {name for name in os.environ if name.startswith("DISTDL_") and not name.startswith("DISTDL_TEST_")}
+    return sorted(ours - set(VARIABLES))
+
+
+def _get(name: str) -> str:
+    return os.environ.get(name, "").strip()
+
+
+def _directory(name: str) -> Path | None:
+    value = os.environ.get(name, "")
+    return Path(value) if value else None
+
+
+def _positive(name: str) -> int | None:
+    value = _get(name)
+    if not value:
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise checks.bad_value(name, value, "must be an integer >= 1")
+    return int(value)
