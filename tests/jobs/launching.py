@@ -8,28 +8,37 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from distdl.cluster.launch import launch_command, mpiexec_family
+
 ROOT = Path(__file__).parent.parent.parent
-MPIEXEC = Path(sys.executable).parent / "mpiexec"
+BIN = Path(sys.executable).parent
+MPIEXEC = BIN / "mpiexec"
+
+
+def mpis():
+    """List the bin directories of environments to run jobs in: this one, and where DISTDL_TEST_OPENMPI points."""
+    others = os.environ.get("DISTDL_TEST_OPENMPI", "")
+    return [BIN, *([Path(others)] if others else [])]
 
 
 @dataclass
 class Ended:
-    """How a job ended."""
+    """How a job ended: exit code, what it printed, and when (seconds since 1970)."""
 
     code: int
     output: str
-    seconds: float
+    when: float
 
 
-def run_job(script, ranks=3, arguments=(), timeout=60, environment=None):
+def run_job(script, ranks=3, directory=BIN, **options):
     """Run a script (its text) on some ranks; a job that does not end by itself is killed and fails the test."""
-    command = [str(MPIEXEC), "-n", str(ranks), sys.executable, "-c", script, *arguments]
-    return run(command, timeout, environment)
+    mpiexec = str(directory / "mpiexec")
+    command = [str(directory / "python"), "-c", script]
+    return run(launch_command(ranks, mpiexec, mpiexec_family(mpiexec), command), **options)
 
 
-def run(command, timeout=60, environment=None):
-    """Run a command in a process group of its own."""
-    start = time.monotonic()
+def run(command, timeout=60, environment=None, interrupt_at=None):
+    """Run a command in a process group of its own; send it Ctrl-C when the file `interrupt_at` appears."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -41,12 +50,28 @@ def run(command, timeout=60, environment=None):
         start_new_session=True,
     )
     try:
+        if interrupt_at is not None:
+            wait_for(interrupt_at.exists, timeout)
+            process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, TimeoutError):
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
         raise AssertionError(f"the job was still running after {timeout} s; it printed:\n{output}") from None
-    return Ended(process.returncode, output, time.monotonic() - start)
+    return Ended(process.returncode, output, time.time())
+
+
+def wait_for(condition, seconds):
+    """Wait until a condition holds.
+
+    Raises:
+        TimeoutError: it does not for so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.05)
 
 
 def strays(mark, patience=3.0):
