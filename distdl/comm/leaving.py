@@ -110,6 +110,7 @@ class Leaving:
             # Another thread or rank is ending the job.
             time.sleep(LINGER_SECONDS)
             self._exit(code)
+            return
         where = f"rank {self.world.rank} of {self.world.size} on {os.uname().nodename}"
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
@@ -146,7 +147,7 @@ class Leaving:
 
     def on_death(self, rank: int) -> None:
         """Name a rank that has died, and end the job."""
-        self.end(1, f"rank {rank} ({self._places[rank]}) has died without a word: killed, or out of memory", ask=False)
+        self.end(1, f"rank {rank} ({self._places[rank]}) has died: killed (out of memory?), or os._exit", ask=False)
 
     def on_hub_lost(self) -> None:
         """End the job, since rank 0 has died; rank 1 says so, or whoever is still there after a while."""

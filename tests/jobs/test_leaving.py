@@ -174,7 +174,10 @@ def test_bad_input_on_one_rank_ends_the_job_everywhere(fail, event, message):
 @pytest.mark.parametrize(
     ("body", "named"),
     [
-        ("part = comm.split(0 if comm.rank < 2 else 1)\nif comm.rank != 1:\n    part.barrier()", "collective 1 (barrier)"),
+        (
+            "part = comm.split(0 if comm.rank < 2 else 1)\nif comm.rank != 1:\n    part.barrier()",
+            "collective 1 (barrier)",
+        ),
         ("import numpy as np\nif comm.rank == 0:\n    comm.recv(np.zeros(1), 1)", "waits for a message"),
     ],
 )
@@ -195,7 +198,8 @@ FINE = {
     "sys.exit(0) on all": "comm.print('done')\nsys.exit(0)",
     "sys.exit that is caught": "try:\n    sys.exit(5)\nexcept SystemExit as error:\n    assert error.code == 5",
     "sys.exit in a thread": "thread = threading.Thread(target=sys.exit, args=(5,))\nthread.start()\nthread.join()",
-    "a forked child that fails": "if os.fork() == 0:\n    sys.exit(5)\nassert os.wait()[1] == 5 << 8",
+    "a forked child that fails": "child = multiprocessing.get_context('fork').Process(target=sys.exit, args=(5,))\n"
+    "child.start()\nchild.join()\nassert child.exitcode == 5",
 }
 
 
@@ -203,7 +207,7 @@ FINE = {
 def test_nothing_is_said_when_nothing_is_wrong(directory, name):
     """Jobs whose ranks end at their own times end well, and silently."""
     ended = run_job(
-        "import os, sys, threading, time, numpy as np, distdl\n"
+        "import multiprocessing, os, sys, threading, time, numpy as np, distdl\n"
         f"comm = distdl.world()\ncomm.print('done')\n{FINE[name]}\n",
         directory=directory,
     )
