@@ -1,10 +1,12 @@
 """The communicator: serial and MPI sides are held to the same results, on any number of ranks."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
 from distdl.comm import SerialCommunicator
-from distdl.core.errors import ArgumentError, ArgumentTypeError
+from distdl.core.errors import ArgumentError, ArgumentTypeError, PeerError
 
 
 @pytest.fixture(params=["world", pytest.param("serial")])
@@ -133,11 +135,20 @@ def test_geography(comm):
         (lambda c: c.allreduce(np.zeros(3), "mean"), ArgumentError, "`op`"),
         (lambda c: c.allreduce(np.array(["a"])), ArgumentTypeError, "`array`"),
         (lambda c: c.allreduce("abc"), ArgumentTypeError, "`array`"),
+        (lambda c: c.allreduce(np.zeros(3, np.float16)), ArgumentTypeError, "float32 or float64"),
+        (lambda c: c.allreduce(np.zeros(3, ">f4")), ArgumentTypeError, "native byte order"),
+        (lambda c: c.allreduce(np.zeros(3, np.complex64)), ArgumentTypeError, "complex64"),
+        (lambda c: c.allgather([None]), ArgumentTypeError, "`array`"),
+        (lambda c: c.send(np.array([{}]), 0), ArgumentTypeError, "`array`"),
+        (lambda c: c.send(np.zeros(3), 0, tag=-1), ArgumentError, "`tag`"),
+        (lambda c: c.split(-1), ArgumentError, "`color`"),
+        (lambda c: c.split(0, key=0.5), ArgumentTypeError, "`key`"),
         (lambda c: c.broadcast(np.zeros(3), root=99), ArgumentError, "`root`"),
         (lambda c: c.send(np.zeros(3), dest=-1), ArgumentError, "`dest`"),
         (lambda c: c.recv([1.0], 0), ArgumentTypeError, "`array`"),
         (lambda c: c.alltoall(np.zeros(99)), ArgumentError, "first axis"),
         (lambda c: c.allgather_object({1, 2}), ArgumentTypeError, "JSON-like"),
+        (lambda c: c.allgather_object([{"a": {1: 2}}]), ArgumentTypeError, "the key 1 is not a str"),
     ],
 )
 def test_bad_arguments_are_named(comm, call, error, message):
@@ -154,6 +165,54 @@ def test_a_read_only_array_is_refused(comm):
     array.flags.writeable = False
     with pytest.raises(ArgumentError, match="writable"):
         comm.allreduce(array)
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_messages_of_another_size_are_refused(comm, length):
+    """A message that is shorter or longer than the array to receive into is an error, not half an array."""
+    peer = comm.rank ^ 1
+    if peer >= comm.size:
+        peer = comm.rank
+    if comm.rank <= peer:
+        comm.send(np.zeros(length), peer)
+    if comm.rank >= peer:
+        with pytest.raises(PeerError, match="`array` has room for 16"):
+            comm.recv(np.zeros(2), peer)
+    assert comm.peer == -1
+
+
+def test_collectives_are_counted(comm):
+    """Every collective counts one, in the communicator that it is made in; messages do not."""
+    before = comm.collectives
+    comm.allreduce(1)
+    comm.barrier()
+    comm.allgather([1])
+    part = comm.split(0)
+    assert (part.collectives, part.last_collective) == (0, "")
+    part.broadcast(1)
+    assert (part.collectives, part.last_collective) == (1, "broadcast")
+    assert (comm.collectives - before, comm.last_collective) == (4, "split")
+    comm.send([1], comm.rank)
+    comm.recv(np.zeros(1, np.int64), comm.rank)
+    assert comm.collectives - before == 4
+
+
+def test_parts_know_their_members(comm):
+    """All members of a part call it by one name, and know each other's numbers in the world."""
+    part = comm.split(comm.rank % 2, key=-comm.rank)
+    again = part.split(0)
+    members = [rank for rank in range(comm.size) if rank % 2 == comm.rank % 2][::-1]
+    assert list(part.members) == list(again.members) == members
+    assert len(set(part.allgather_object(part.name))) == 1
+    assert len({comm.name, part.name, again.name}) == 3
+
+
+def test_an_error_of_rank_0_lets_the_others_go(comm):
+    """rank_zero_first() does not hold the others when rank 0 fails and handles it."""
+    with contextlib.suppress(ValueError), comm.rank_zero_first():
+        if comm.rank == 0:
+            raise ValueError
+    comm.barrier()
 
 
 def test_receiving_what_was_never_sent_is_refused_alone():

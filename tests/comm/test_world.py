@@ -23,6 +23,8 @@ def test_without_a_launcher_the_world_is_serial():
         ({"OMPI_COMM_WORLD_SIZE": "2", "PMIX_RANK": "0"}, "Open MPI", 2),
         ({"SLURM_STEP_NUM_TASKS": "8"}, "srun", 8),
         ({"PALS_RANKID": "0"}, "unknown launcher", 0),
+        ({"PMIX_RANK": "1"}, "unknown launcher", 0),
+        ({"PMI_SIZE": "", "FLUX_TASK_RANK": "0"}, "unknown launcher", 0),
     ],
 )
 def test_launchers_are_known_by_their_marks(environment, name, size):
