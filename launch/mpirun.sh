@@ -3,6 +3,7 @@
 #   launch/mpirun.sh examples/digits_cnn.py --epochs 5
 #   RANKS=8 HOSTS=hosts.txt launch/mpirun.sh examples/digits_cnn.py
 set -eu
+: "${1:?usage: launch/mpirun.sh script.py [arguments]}"
 
 RANKS=${RANKS:-2}              # ranks in all
 HOSTS=${HOSTS:-}               # a host file, one host a line; empty: this machine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from ..comm.launcher import find_launcher
-from ..core import threads
-from ..core.errors import LaunchError
+from ..core import settings, threads
+from ..core.errors import DistdlError, LaunchError
 from ..version import __version__
-from .launch import PROBE_SECONDS, Mpi, find_mpi, find_mpiexec, launch_command
+from .launch import PROBE_SECONDS, Mpi, find_mpi, find_mpiexec, launch_command, mpiexec_family
 
 _RANKS = """
 import distdl
@@ -23,6 +24,10 @@ comm = distdl.world()
 print(f"rank {comm.rank} of {comm.size}", flush=True)
 comm.barrier()
 """
+
+_SHARED = "/dev/shm"
+_SHARED_MEBIBYTES = 128
+"""64 MiB, what containers get by default, have failed at 16 ranks."""
 
 _CACHE = "from distdl.kernels.compile import cache_directory; print(cache_directory())"
 
@@ -47,22 +52,25 @@ def examine() -> list[Finding]:
     mpiexec = ""
     try:
         mpi = find_mpi()
-        findings.append(Finding("ok", "MPI library", mpi.version))
+        where = f", {mpi.library}" if mpi.library else ""
+        findings.append(Finding("ok", "MPI library", f"{mpi.version}{where}"))
         mpiexec = find_mpiexec(mpi)
-        findings.append(Finding("ok", "mpiexec", mpiexec))
+        findings.append(_mpiexec(mpiexec))
     except LaunchError as error:
         findings.append(Finding("fail", "mpiexec" if mpi else "MPI library", str(error)))
     if mpi and mpiexec:
         findings.append(_guarded("two ranks", lambda: _two_ranks(mpi, mpiexec)))
-    findings.append(Finding("ok", "threads", _threads()))
+    findings.append(_guarded("shared memory", _shared_memory))
+    findings.append(_guarded("threads", _threads))
     findings.append(_guarded("kernel cache", _cache))
+    findings.append(_settings())
     return findings
 
 
 def _guarded(subject: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
-    except (OSError, subprocess.SubprocessError) as error:
+    except (DistdlError, OSError, subprocess.SubprocessError) as error:
         return Finding("fail", subject, str(error))
 
 
@@ -80,6 +88,14 @@ def _launcher() -> Finding:
     return Finding("warn", "launcher", f"{launcher.name} started {size} processes; run the check-up in a plain shell")
 
 
+def _mpiexec(path: str) -> Finding:
+    first = shutil.which("mpiexec")
+    if first is not None and not os.path.samefile(first, path) and mpiexec_family(first) != mpiexec_family(path):
+        text = f"{path}; plain `mpiexec` would be {first}, of another MPI: use `distdl launch`, or this path"
+        return Finding("warn", "mpiexec", text)
+    return Finding("ok", "mpiexec", path)
+
+
 def _two_ranks(mpi: Mpi, mpiexec: str) -> Finding:
     words = launch_command(2, mpiexec, mpi.family, [sys.executable, "-c", _RANKS])
     done = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
@@ -91,12 +107,33 @@ def _two_ranks(mpi: Mpi, mpiexec: str) -> Finding:
     return Finding("fail", "two ranks", f"a job of two ranks did not meet (exit code {done.returncode}): {last}")
 
 
-def _threads() -> str:
+def _shared_memory() -> Finding:
+    if not os.path.isdir(_SHARED):
+        return Finding("ok", "shared memory", f"no {_SHARED} on this system")
+    status = os.statvfs(_SHARED)
+    free = status.f_bavail * status.f_frsize >> 20
+    if free < _SHARED_MEBIBYTES:
+        text = f"{free} MiB free in {_SHARED}: many ranks, or large messages, end with SIGBUS; give it more"
+        return Finding("warn", "shared memory", text)
+    return Finding("ok", "shared memory", f"{free} MiB free in {_SHARED}")
+
+
+def _settings() -> Finding:
+    unknown = settings.unknown()
+    if unknown:
+        text = f"{', '.join(unknown)} means nothing; there are {', '.join(settings.VARIABLES)}"
+        return Finding("warn", "settings", text)
+    given = [f"{name}={os.environ[name]}" for name in settings.VARIABLES if name in os.environ]
+    return Finding("ok", "settings", ", ".join(given) or "none of the environment variables of distdl is set")
+
+
+def _threads() -> Finding:
     mine = threads.cores()
     plans = {ranks: threads.plan(mine, [mine] * ranks) for ranks in (1, 2)}
     counts = [f"{plan.blas} with {ranks} rank{'s' if ranks > 1 else ''} a node" for ranks, plan in plans.items()]
     told = plans[2].reason if plans[2].reason.isupper() else ""
-    return f"BLAS uses {', '.join(counts)}; Numba {plans[2].numba}{f' (set by {told})' if told else ''}"
+    text = f"BLAS uses {', '.join(counts)}; Numba {plans[2].numba}{f' (set by {told})' if told else ''}"
+    return Finding("ok", "threads", text)
 
 
 def _cache() -> Finding:
@@ -109,6 +146,9 @@ def _cache() -> Finding:
 
 
 def report(findings: list[Finding]) -> str:
-    """Return the check-up as text, a line a finding."""
+    """Return the check-up as text: a line a finding, and one that sums up."""
     width = max(len(finding.subject) for finding in findings)
-    return "\n".join(f"{f.state:4}  {f.subject:{width}}  {f.text}" for f in findings)
+    lines = [f"{f.state:4}  {f.subject:{width}}  {f.text}" for f in findings]
+    counts = {state: sum(finding.state == state for finding in findings) for state in ("warn", "fail")}
+    bad = [f"{count} {state}" for state, count in counts.items() if count]
+    return "\n".join([*lines, "", f"{', '.join(bad)}: see above" if bad else "all is well"])

