@@ -70,14 +70,20 @@ class Referee:
 
     def disarm(self) -> None:
         """Take no closing link for a death any more."""
-        self._is_ending = True
+        self._present.clear()
 
     def on_lost(self, rank: int) -> None:
-        """Take a link that closes as a death, unless the rank has left or the job is ending."""
-        if rank in self._present and not self._is_ending:
+        """Take a link that closes as a death, unless the rank has left."""
+        if rank not in self._present:
+            return
+        self._present.discard(rank)
+        if not self._is_ending:
             self._is_ending = True
             # The hub must go on: ending the job needs it.
             threading.Thread(target=self._on_death, args=(rank,), daemon=True).start()
+        elif self.hub is not None:
+            # It may be the rank with the bad news, and have died before it could end the job.
+            self.hub.broadcast({"kind": "end", "code": 1})
 
 
 class Leaving:
@@ -99,28 +105,18 @@ class Leaving:
         self._watcher = threading.Thread(target=self._watch, name="distdl-leaving", daemon=True)
 
     def end(self, code: int, news: str, ask: bool = True) -> None:
-        """Tell the news if no other rank has told any, and end the job with the code; does not return.
+        """Tell the news if no other rank has told any, and end the job with the code; never returns.
 
         Args:
             code: the exit code of the job.
             news: what happened, in words that go on after "rank 1 of 3 on node: ".
             ask: whether another rank could have been first.
         """
-        if not self._ending.acquire(blocking=False) or (ask and not self._is_first()):
-            # Another thread or rank is ending the job.
-            time.sleep(LINGER_SECONDS)
-            self._exit(code)
-            return
-        where = f"rank {self.world.rank} of {self.world.size} on {os.uname().nodename}"
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.write(f"distdl: {where}: {news.rstrip()}\n")
-            sys.stderr.flush()
-        if self.link is not None:
-            self.link.send({"kind": "end", "code": code})
-        time.sleep(FORWARD_SECONDS)
-        self._exit_later(code)
-        self.world.abort(code)
+        if self._ending.acquire(blocking=False) and (not ask or self._is_first()):
+            self._tell_and_abort(code, news)
+        # Another thread or rank is ending the job, or an abort has returned: MPICH's may.
+        time.sleep(LINGER_SECONDS)
+        self._exit(code)
 
     def leave(self) -> None:
         """Tell the others that this rank is done, and wait until all are."""
@@ -156,6 +152,18 @@ class Leaving:
         if self.world.rank != 1:
             time.sleep(LINGER_SECONDS)
         self.on_death(0)
+
+    def _tell_and_abort(self, code: int, news: str) -> None:
+        where = f"rank {self.world.rank} of {self.world.size} on {os.uname().nodename}"
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.write(f"distdl: {where}: {news.rstrip()}\n")
+            sys.stderr.flush()
+        if self.link is not None:
+            self.link.send({"kind": "end", "code": code})
+        time.sleep(FORWARD_SECONDS)
+        self._exit_later(code)
+        self.world.abort(code)
 
     def _is_first(self) -> bool:
         answer = self.link.ask({"kind": "bad news"}, ANSWER_SECONDS) if self.link else None

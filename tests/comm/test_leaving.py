@@ -122,6 +122,14 @@ def test_a_death_is_told_by_rank_0(ranks, capfd):
     assert "rank 2 (host, process 2) has died" in error
 
 
+def test_a_death_while_the_job_ends_is_not_told(ranks, capfd):
+    """A rank that dies with its bad news untold leaves ranks that end by themselves, silently."""
+    assert ranks[2].link.ask({"kind": "bad news"}, PATIENCE)["first"]
+    ranks[2].link.close()
+    assert sorted(ranks[0].ends.wait(2)) == [(0, "exit", 1), (1, "exit", 1)]
+    assert capfd.readouterr().err == ""
+
+
 def test_the_death_of_rank_0_is_told_by_rank_1(ranks, capfd):
     """When the hub goes, rank 1 names rank 0 at once; others that live on do so later."""
     ranks[0].link._closed = True
@@ -138,7 +146,7 @@ def test_without_a_link_a_rank_just_leaves(capfd, monkeypatch):
     rank = Rank(0, 3, make_world(0, 3, Log()))
     rank.leave()
     rank.end(1, "the news")
-    assert rank.world.ends.wait(2) == [(0, "abort", 1), (0, "exit", 1)]
+    assert rank.world.ends.wait(2)[:2] == [(0, "abort", 1), (0, "exit", 1)]
     assert "the news" in capfd.readouterr().err
 
 

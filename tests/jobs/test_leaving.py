@@ -240,3 +240,39 @@ def test_singletons_are_refused(directory):
     assert ended.code != 0
     assert "started 3 processes" in ended.output
     assert "distdl launch" in ended.output
+
+
+SPREAD = """
+import os
+import distdl
+from distdl.comm import start
+# Every rank on a host of its own.
+start._network = lambda: str(os.getpid())
+start._addresses = lambda: ["192.0.2.1:broken", "127.0.0.1"]
+"""
+
+
+def test_hosts_are_tried_until_one_answers(fail):
+    """Ranks on several hosts find rank 0 at the address that leads there; the channel then works as on one host."""
+    ended = fail("sys.exit(0)", script=SPREAD + REDUCE)
+    assert ended.output.count("rank 1 has finished") == 1
+    assert "no control channel" not in ended.output
+
+
+WALL = """
+def refuse(*arguments):
+    raise ConnectionError("a wall")
+if "2" in (os.environ.get("PMI_RANK"), os.environ.get("OMPI_COMM_WORLD_RANK")):
+    start.Link = refuse
+comm = distdl.world()
+comm.print("reduced", comm.allreduce(1))
+"""
+
+
+def test_a_rank_that_cannot_reach_rank_0_is_told_of(directory):
+    """One rank without a link makes all go on without, and rank 0 says which rank and why."""
+    ended = run_job(SPREAD + WALL, directory=directory)
+    assert ended.code == 0, ended.output
+    assert "reduced 3" in ended.output
+    assert ended.output.count("no control channel (rank 2: a wall)") == 1
+    assert "has died" not in ended.output
