@@ -15,6 +15,8 @@ from ..core.errors import PeerError
 
 OPERATIONS = ("sum", "max", "min")
 
+_DTYPES = np.typecodes["AllInteger"] + "?fd"
+
 
 class Communicator(ABC):
     """A group of ranks. Collective calls must be made by all of them, in the same order.
@@ -250,7 +252,7 @@ def _as_contiguous(value: Any) -> np.ndarray:
 
 
 def _check_dtype(given: Any, array: np.ndarray) -> np.ndarray:
-    if (array.dtype.kind in "biu" or array.dtype in (np.float32, np.float64)) and array.dtype.isnative:
+    if array.dtype.char in _DTYPES and array.dtype.isnative:
         return array
     shown = given.dtype if isinstance(given, np.ndarray) else given
     raise checks.bad_type("array", shown, "must hold booleans, integers, float32 or float64, in native byte order")

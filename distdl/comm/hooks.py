@@ -31,7 +31,9 @@ class Hooks:
     def install(self) -> None:
         """Put the hooks in place."""
         sys.excepthook = self.on_exception
-        sys.exit = self.exit
+        # A failed test session ends with a code too, but each rank has results of its own to tell.
+        if "pytest" not in sys.modules:
+            sys.exit = self.exit
         # Runs before mpi4py's own, which ends MPI: the last registered is the first called.
         atexit.register(self.on_end)
 
@@ -61,7 +63,10 @@ class Hooks:
     def on_end(self) -> None:
         """Leave, when the interpreter ends."""
         if os.getpid() == self._process:
-            self._leaving.leave()
+            try:
+                self._leaving.leave()
+            except KeyboardInterrupt:
+                self._leaving.end(INTERRUPTED, "interrupted")
 
     def _is_rank(self) -> bool:
         # A thread that exits ends nothing but itself.

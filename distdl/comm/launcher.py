@@ -32,6 +32,9 @@ def find_launcher(environment: Mapping[str, str] | None = None) -> Launcher | No
         value = environment.get(mark, "")
         if value.isdigit() and not (mark == "SLURM_STEP_NUM_TASKS" and value == "1"):
             return Launcher(name, int(value), mark)
+    if environment.get("SLURM_STEP_NUM_TASKS") == "1":
+        # srun leaves the marks of PMIx with one task too.
+        return None
     for mark in _OTHERS:
         if mark in environment:
             return Launcher(f"an unknown launcher ({mark} is set)", 0, mark)

@@ -81,4 +81,8 @@ def check_size(launcher: Launcher, communicator: Any) -> None:
             "`distdl doctor` shows both"
         )
     if launcher.size == 0 and communicator.size == 1:
-        print(f"distdl: started by {launcher.name}, but running on one rank only", file=sys.stderr)
+        print(
+            f"distdl: started by {launcher.name}, but MPI sees one rank; if it started more, they do not know of each "
+            "other: `distdl doctor` shows which mpiexec belongs to the MPI library",
+            file=sys.stderr,
+        )

@@ -183,6 +183,18 @@ def test_exceptions_end_the_job(hooks):
     assert interrupted == (INTERRUPTED, "interrupted")
 
 
+def test_ctrl_c_while_others_go_on_ends_the_job(hooks, monkeypatch):
+    """A rank that waits for the others to end can be interrupted."""
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    hooks.on_end()
+    monkeypatch.setattr(hooks._leaving, "leave", interrupted)
+    hooks.on_end()
+    assert hooks._leaving.calls == ["left", (INTERRUPTED, "interrupted")]
+
+
 @pytest.mark.parametrize(
     ("status", "code", "news"),
     [

@@ -34,7 +34,7 @@ def test_launchers_are_known_by_their_marks(environment, name, size):
     assert launcher.size == size
 
 
-@pytest.mark.parametrize("environment", [{}, {"SLURM_NTASKS": "8"}, {"SLURM_STEP_NUM_TASKS": "1"}])
+@pytest.mark.parametrize("environment", [{}, {"SLURM_NTASKS": "8"}, {"SLURM_STEP_NUM_TASKS": "1", "PMIX_RANK": "0"}])
 def test_batch_scripts_are_no_launchers(environment):
     """SLURM_NTASKS alone, or a step of one task, starts no ranks."""
     assert find_launcher(environment) is None

@@ -1,5 +1,6 @@
 """Whatever happens to one of three ranks, the job ends, says why once, and leaves nothing behind."""
 
+import os
 import uuid
 
 import pytest
@@ -142,9 +143,21 @@ def test_a_rank_whose_hub_does_not_answer_speaks(fail):
     assert "rank 1 of 3" in ended.output
 
 
-def test_ctrl_c_is_told_once(fail):
-    """An interrupted job ends without a storm of tracebacks."""
-    ended = fail("", interrupt=True)
+SLEEP = """
+import os, time, distdl
+comm = distdl.world()
+comm.barrier()
+if comm.rank in {ranks}:
+    with open(os.environ["DISTDL_TEST_EVENT"], "w") as file:
+        file.write(str(time.time()))
+    time.sleep({event})
+"""
+
+
+@pytest.mark.parametrize(("event", "script"), [("", REDUCE), ("60", SLEEP)], ids=["at work", "some have finished"])
+def test_ctrl_c_is_told_once(fail, event, script):
+    """An interrupted job ends without a storm of tracebacks, whether its ranks work or wait for the last."""
+    ended = fail(event, script=script, interrupt=True)
     assert "Traceback" not in ended.output
     assert ended.output.count("distdl:") <= 1
 
@@ -229,6 +242,16 @@ def test_without_a_channel_the_job_goes_on_and_says_so(directory):
     ended = run_job(broken, directory=directory, environment=environment)
     assert ended.code != 0
     assert ended.output.count("ValueError: something broke") == 1
+
+
+def test_a_test_session_tells_all_its_results(tmp_path):
+    """A rank whose tests have failed does not silence the others under pytest."""
+    (tmp_path / "test_rank.py").write_text("import distdl\ndef test_rank():\n    assert distdl.world().rank != 1\n")
+    words = ["-p", "no:cacheprovider", "-c", os.devnull, "--color=no", str(tmp_path)]
+    ended = run_job(f"import sys, pytest\nsys.exit(pytest.main({words}))\n")
+    assert ended.code == 1
+    assert (ended.output.count("1 failed"), ended.output.count("1 passed")) == (1, 2)
+    assert "distdl:" not in ended.output
 
 
 def test_singletons_are_refused(directory):
