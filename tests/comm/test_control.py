@@ -14,7 +14,7 @@ PATIENCE = 10.0
 
 
 class Log:
-    """What was heard, in order; `wait` blocks until so much was."""
+    """What was heard, in order; `wait` blocks until so much was, `wait_for` until certain items were."""
 
     def __init__(self):
         self.items = []
@@ -28,6 +28,11 @@ class Log:
     def wait(self, count):
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.items) >= count, PATIENCE), self.items
+            return list(self.items)
+
+    def wait_for(self, *items):
+        with self._changed:
+            assert self._changed.wait_for(lambda: set(items) <= set(self.items), PATIENCE), self.items
             return list(self.items)
 
 

@@ -1,10 +1,13 @@
 """Which communicator a process gets, and which starts are refused."""
 
+from types import SimpleNamespace
+
 import pytest
 
 import distdl
-from distdl.comm import SerialCommunicator, world
+from distdl.comm import SerialCommunicator, start, world
 from distdl.comm.launcher import find_launcher
+from distdl.comm.mpi import library_version
 from distdl.comm.world import check_size
 from distdl.core.errors import LaunchError
 
@@ -50,3 +53,40 @@ def test_an_unknown_launcher_gives_a_warning(capsys):
     """One rank under a launcher that does not say how many it started is not passed over in silence."""
     check_size(find_launcher({"FLUX_TASK_RANK": "0"}), SerialCommunicator())
     assert "FLUX_TASK_RANK" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("MPICH Version:      5.0.2\nMPICH Release date: ...\0", "MPICH 5.0.2"),
+        ("Open MPI v5.0.11, package: Open MPI user@localhost Distribution", "Open MPI 5.0.11"),
+        ("Intel(R) MPI Library 2021.13 for Linux* OS\n", "Intel(R) MPI Library 2021.13 for Linux* OS"),
+    ],
+)
+def test_mpi_libraries_are_named_shortly(text, version):
+    """Of what a library says of itself, name and version are shown."""
+    assert library_version(SimpleNamespace(Get_library_version=lambda: text)) == version
+
+
+def test_addresses_lead_here_from_elsewhere(monkeypatch):
+    """The addresses of rank 0's host are listed once each, without those that every host has."""
+    names = {"node1": ["127.0.1.1", "10.0.0.1", "10.0.0.1"]}
+    monkeypatch.setattr(start.socket, "gethostname", lambda: "node1")
+    monkeypatch.setattr(
+        start.socket, "getaddrinfo", lambda name, *_: [(None, None, None, "", (ip, 0)) for ip in names[name]]
+    )
+    found = start._addresses()
+    assert found[:2] == ["10.0.0.1", "node1"]
+    assert not any(address.startswith("127.") for address in found)
+    assert len(set(found)) == len(found)
+
+
+def test_a_host_whose_name_means_nothing_still_has_a_name(monkeypatch):
+    """Where the host's name cannot be resolved here, others may yet know it."""
+
+    def unknown(*_):
+        raise start.socket.gaierror
+
+    monkeypatch.setattr(start.socket, "gethostname", lambda: "node1")
+    monkeypatch.setattr(start.socket, "getaddrinfo", unknown)
+    assert start._addresses()[0] == "node1"
