@@ -20,7 +20,6 @@ def make_model() -> nn.Module:
         nn.Flatten(),
         nn.Linear(7 * 7 * 64, 128),
         nn.ReLU(),
-        nn.Dropout(0.25),
         nn.Linear(128, 10),
     )
 
@@ -28,7 +27,7 @@ def make_model() -> nn.Module:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--batch-size", type=int, default=128, help="rows of the global batch, over all ranks")
+    parser.add_argument("--batch-size", type=int, default=64, help="rows of the global batch, over all ranks")
     parser.add_argument("--lr", type=float, default=0.1, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", default="fashion_mnist", help="directory below runs/")
@@ -39,7 +38,7 @@ def main() -> None:
     clothes, held_out = data.load_fashion_mnist("train"), data.load_fashion_mnist("test")
 
     model = make_model()
-    optimizer = optim.SGD(model.parameters(), lr=options.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = optim.SGD(model.parameters(), lr=options.lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
     steps = options.epochs * -(-len(clothes) // options.batch_size)
     schedule = optim.OneCycleLR(optimizer, max_lr=options.lr, total_steps=steps)
     trainer = distdl.Trainer(
