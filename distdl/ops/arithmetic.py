@@ -73,24 +73,22 @@ def negative(a: Any) -> Any:
 @op
 def maximum(a: Any, b: Any) -> Any:
     """The greater of a and b; where they are equal each gets half of the gradient."""
-
-    def backward(dy: np.ndarray, wanted: Any) -> Any:
-        share = np.where(np.equal(a, b), dy.dtype.type(0.5), np.greater(a, b))
-        da = sum_to(dy * share, a) if wanted[0] is not False else None
-        db = sum_to(dy * (1 - share), b) if wanted[1] is not False else None
-        return da, db
-
-    return np.maximum(a, b), backward
+    return np.maximum(a, b), _choice(a, b, np.greater)
 
 
 @op
 def minimum(a: Any, b: Any) -> Any:
     """The lesser of a and b; where they are equal each gets half of the gradient."""
+    return np.minimum(a, b), _choice(a, b, np.less)
+
+
+def _choice(a: Any, b: Any, wins: np.ufunc) -> Any:
+    """Return the gradient of picking a where `wins(a, b)`, else b."""
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
-        share = np.where(np.equal(a, b), dy.dtype.type(0.5), np.less(a, b))
+        share = np.where(np.equal(a, b), dy.dtype.type(0.5), wins(a, b)).astype(dy.dtype)
         da = sum_to(dy * share, a) if wanted[0] is not False else None
         db = sum_to(dy * (1 - share), b) if wanted[1] is not False else None
         return da, db
 
-    return np.minimum(a, b), backward
+    return backward
