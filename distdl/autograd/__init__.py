@@ -2,9 +2,9 @@
 
 from .functions import concatenate, maximum, minimum, ones, op, pad, stack, where, zeros
 from .gradcheck import gradcheck
+from .mode import detect_anomaly, enable_grad, is_grad_enabled, no_grad
 from .owner import GradientOwner, settle_gradients
 from .parameter import Parameter
-from .tape import detect_anomaly, enable_grad, is_grad_enabled, no_grad
 from .tensor import Tensor, apply, tensor
 
 __all__ = [

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core import checks
 from ..ops import arithmetic, elementwise, shape
-from .operators import unify
+from .operands import unify
 from .tensor import Tensor, apply, tensor
 
 
@@ -23,9 +23,10 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
 
 
 def _several(tensors: Sequence[Any]) -> list[Tensor]:
-    several = [value if isinstance(value, Tensor) else tensor(value) for value in tensors]
-    if not several:
+    if not tensors:
         raise checks.bad_value("tensors", tensors, "must not be empty")
+    like = next((value.dtype for value in tensors if isinstance(value, Tensor)), None)
+    several = [value if isinstance(value, Tensor) else tensor(value, dtype=like) for value in tensors]
     types = {value.dtype for value in several}
     if len(types) > 1:
         raise checks.bad_type("tensors", sorted(map(str, types)), "must have one dtype; use .astype()")
@@ -37,23 +38,27 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     mask = condition.data if isinstance(condition, Tensor) else np.asarray(condition)
     if mask.dtype != bool:
         raise checks.bad_type("condition", mask.dtype, "must be boolean")
-    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
-        a = tensor(a)
-    return apply(elementwise.where, *unify(a, b), condition=mask)
+    return apply(elementwise.where, *_pair(a, b), condition=mask)
 
 
 def maximum(a: Any, b: Any) -> Tensor:
     """Take the greater of two values, element by element."""
-    return apply(arithmetic.maximum, *unify(a, b))
+    return apply(arithmetic.maximum, *_pair(a, b))
 
 
 def minimum(a: Any, b: Any) -> Tensor:
     """Take the lesser of two values, element by element."""
-    return apply(arithmetic.minimum, *unify(a, b))
+    return apply(arithmetic.minimum, *_pair(a, b))
+
+
+def _pair(a: Any, b: Any) -> tuple[Any, Any]:
+    return unify(a if isinstance(a, Tensor) or isinstance(b, Tensor) else tensor(a), b)
 
 
 def pad(x: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
     """Add `widths[i]` = (before, after) values along axis i, as `numpy.pad`."""
+    if len(widths) != x.ndim:
+        raise checks.bad_value("widths", widths, f"must have one pair for each of the {x.ndim} axes")
     return apply(shape.pad, x, widths=tuple(map(tuple, widths)), value=value)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..core import checks
 from ..core.errors import GraphError
-from .tape import no_grad
+from .mode import no_grad
 from .tensor import Tensor
 
 
@@ -38,6 +38,8 @@ def gradcheck(
     for i in checked:
         if inputs[i].dtype != np.float64:
             raise checks.bad_type(f"inputs[{i}]", inputs[i].dtype, "must be float64 for finite differences")
+        if not inputs[i].is_leaf:
+            raise checks.bad_value(f"inputs[{i}]", inputs[i], "must be a leaf; use .detach().requires_grad_()")
         inputs[i].data = np.array(inputs[i].data, order="C")
         inputs[i].grad = None
     y = function(*inputs)

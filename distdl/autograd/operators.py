@@ -11,7 +11,8 @@ from ..core import checks
 from ..core.errors import GraphError
 from ..ops import activation, arithmetic, elementwise, matmul, reduction, shape
 from ..ops.reduction import Axis
-from . import tape
+from .mode import is_grad_enabled
+from .operands import unify
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -21,40 +22,6 @@ def _apply(function: Any, *args: Any, **options: Any) -> Tensor:
     from .tensor import apply
 
     return apply(function, *args, **options)
-
-
-def unify(a: Any, b: Any) -> tuple[Any, Any]:
-    """Bring two operands to one type, without promoting float32 to float64.
-
-    Python and NumPy scalars take the other's type, integer arrays become floats of the other's
-    type, and plain float arrays are cast to the tensor's type.
-
-    Raises:
-        ArgumentTypeError: two tensors of different float types.
-    """
-    a_is_tensor, b_is_tensor = hasattr(a, "_version"), hasattr(b, "_version")
-    if a_is_tensor and b_is_tensor:
-        if a.dtype == b.dtype:
-            return a, b
-        if a.dtype.kind == b.dtype.kind == "f":
-            raise checks.bad_type("dtype", f"{a.dtype} and {b.dtype}", "must be the same in both; use .astype()")
-        return (_float_like(a, b), b) if b.dtype.kind == "f" else (a, _float_like(b, a))
-    if a_is_tensor:
-        return a, _plain_like(b, a)
-    return _plain_like(a, b), b
-
-
-def _float_like(operand: Any, like: Any) -> Any:
-    return operand.astype(like.dtype) if like.dtype.kind == "f" else operand
-
-
-def _plain_like(value: Any, like: Any) -> Any:
-    if isinstance(value, (int, float)):
-        return np.asarray(value, like.dtype if like.dtype.kind == "f" else None)
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        raise checks.bad_type("operand", value, "must be a Tensor, a number, or an array of numbers")
-    return array.astype(like.dtype, copy=False) if like.dtype.kind == "f" else array
 
 
 class Operators:
@@ -120,7 +87,7 @@ class Operators:
     # --- in place: real where nothing is recorded, else the name is bound to a new tensor ---
 
     def _in_place(self, operator: Any, name: str, other: Any) -> Any:
-        recorded = tape.is_grad_enabled() and (self.requires_grad or getattr(other, "requires_grad", False))
+        recorded = is_grad_enabled() and (self.requires_grad or getattr(other, "requires_grad", False))
         if not recorded:
             values = unify(self, other)[1]
             operator(self._data, getattr(values, "_data", values), out=self._data, casting="same_kind")
@@ -149,7 +116,7 @@ class Operators:
         return self / other if changed is None else changed
 
     def __setitem__(self, index: Any, values: Any) -> None:
-        if tape.is_grad_enabled() and (self.requires_grad or getattr(values, "requires_grad", False)):
+        if is_grad_enabled() and (self.requires_grad or getattr(values, "requires_grad", False)):
             raise GraphError("x[...] = y cannot be recorded; use where() or concatenate(), or write under no_grad()")
         self._data[index] = getattr(values, "_data", values)
         self._version[0] += 1

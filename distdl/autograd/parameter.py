@@ -31,5 +31,10 @@ class Parameter(Tensor):
         self._buffer: np.ndarray | None = None
         self._owner: GradientOwner | None = None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        out = super().__deepcopy__(memo)
+        out.name = self.name  # type: ignore[attr-defined]
+        return out
+
     def __repr__(self) -> str:
         return f"Parameter {self.name}: {super().__repr__()}"

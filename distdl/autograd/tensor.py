@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,11 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ..core import checks
 from ..core.errors import GraphError
-from . import tape
+from .mode import is_grad_enabled, mode
+from .node import Edge, Hook, Node
 from .operators import Operators
 from .owner import GradientOwner, owners_of
+from .tape import Walk
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -22,7 +25,6 @@ class Tensor(Operators):
 
     Attributes:
         data: the values, a NumPy array. What is written through it reaches the tensor.
-        requires_grad: whether operations on it are recorded.
         grad: for a leaf, the sum of the gradients that backward() calls found since it was None; an
             array of the tensor's shape and dtype.
         denominator: for a loss with mean reduction, what its sum was divided by (rows, or the sum
@@ -30,21 +32,21 @@ class Tensor(Operators):
             after means over different counts were mixed.
     """
 
-    __slots__ = ("__weakref__", "_data", "_hooks", "_node", "_version", "denominator", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_hooks", "_node", "_requires_grad", "_version", "denominator", "grad")
     __array_priority__ = 1000.0  # so that ndarray + Tensor asks the Tensor
     _buffer: np.ndarray | None = None
     _owner: GradientOwner | None = None
 
     def __init__(self, data: np.ndarray, requires_grad: bool = False):
-        if requires_grad and data.dtype not in _FLOATS:
-            raise checks.bad_type("requires_grad", requires_grad, f"needs float32 or float64 values, not {data.dtype}")
         self._data = data
-        self.requires_grad = requires_grad
+        self._requires_grad = False
         self.grad: np.ndarray | None = None
         self.denominator: float | None = None
-        self._node: tape.Node | None = None
+        self._node: Node | None = None
         self._version = [0]
-        self._hooks: list[tape.Hook] | None = None
+        self._hooks: list[Hook] | None = None
+        if requires_grad:
+            self.requires_grad = True
 
     @property
     def data(self) -> np.ndarray:
@@ -59,6 +61,19 @@ class Tensor(Operators):
             )
         self._data = array
         self._version[0] += 1
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on it are recorded. Can be set on leaves of float32 or float64."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        if self._node is not None:
+            raise GraphError("`requires_grad` can be changed on leaves only; use detach()")
+        if requires_grad and self.dtype not in _FLOATS:
+            raise checks.bad_type("requires_grad", requires_grad, f"needs float32 or float64 values, not {self.dtype}")
+        self._requires_grad = bool(requires_grad)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,7 +105,7 @@ class Tensor(Operators):
         return self._data
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
-        if self.requires_grad and tape.is_grad_enabled():
+        if self.requires_grad and is_grad_enabled():
             raise checks.bad_type(
                 "tensor", f"shape {self.shape}", "requires a gradient: NumPy would lose it; use .detach() or .numpy()"
             )
@@ -110,12 +125,18 @@ class Tensor(Operators):
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set `requires_grad` of a leaf, and return it."""
-        if self._node is not None:
-            raise GraphError("`requires_grad` can be changed on leaves only; use detach()")
-        if requires_grad and self.dtype not in _FLOATS:
-            raise checks.bad_type("requires_grad", requires_grad, f"needs float32 or float64 values, not {self.dtype}")
         self.requires_grad = requires_grad
         return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """Copy a leaf, values and gradient; the copy has no hooks, and no synchronizer."""
+        if self._node is not None:
+            raise GraphError("only leaves can be copied with their graph left behind; use detach()")
+        out = type(self)(self._data.copy(), self._requires_grad)
+        out.grad = None if self.grad is None else self.grad.copy()
+        out.denominator = self.denominator
+        memo[id(self)] = out
+        return out
 
     def backward(
         self, gradient: ArrayLike | Tensor | None = None, retain_graph: bool = False, weight: float | None = None
@@ -139,12 +160,13 @@ class Tensor(Operators):
             weight = self.denominator
         else:
             weight = checks.real("weight", weight, 0.0)
-        owners = owners_of(tape.leaves(self))
+        walk = Walk(self)
+        owners = owners_of(walk.uses)
         factors = {owner.begin_backward(weight) for owner in owners} or {1.0}
         if len(factors) > 1:
             raise GraphError("parameters of several synchronizers accumulate in different ways in one backward()")
         factor = factors.pop()
-        tape.backward(self, seed if factor == 1.0 else seed * self.dtype.type(factor), retain_graph)
+        walk.run(seed if factor == 1.0 else seed * self.dtype.type(factor), retain_graph)
         for owner in owners:
             owner.end_backward()
 
@@ -160,9 +182,10 @@ class Tensor(Operators):
             raise checks.bad_value("gradient", f"shape {array.shape}", f"must have the tensor's shape {self.shape}")
         return array
 
-    def register_hook(self, hook: tape.Hook) -> Callable[[], None]:
+    def register_hook(self, hook: Hook) -> Callable[[], None]:
         """Call `hook(gradient)` when this tensor's gradient is known; a result that is not None replaces it.
 
+        The array is read-only, since others may hold it too.
         A leaf's hook sees the sum over all uses within one backward(). Returns a function that removes the hook.
         """
         if not self.requires_grad:
@@ -180,14 +203,9 @@ class Tensor(Operators):
         return remove
 
     def retain_grad(self) -> None:
-        """Make backward() set `.grad` of this tensor too, though it is no leaf."""
-        if self._node is None:
-            return
-
-        def keep(gradient: np.ndarray) -> None:
-            self.grad = gradient.copy() if self.grad is None else self.grad + gradient
-
-        self.register_hook(keep)
+        """Make backward() set `.grad` of this tensor too, though it is no leaf, to what the hooks leave of it."""
+        if self._node is not None:
+            self._node.retained = weakref.ref(self)
 
     def __repr__(self) -> str:
         text = np.array2string(self._data, separator=", ", prefix="tensor(", threshold=100)
@@ -211,42 +229,44 @@ def apply(function: Callable[..., Any], *args: Any, **options: Any) -> Tensor:
     for arg in args:
         if isinstance(arg, Tensor):
             arrays.append(arg._data)
-            tracked = tracked or arg.requires_grad
+            tracked = tracked or arg._requires_grad
             if arg.denominator is not None:
                 same = denominator is None or denominator == arg.denominator
                 denominator = arg.denominator if same else float("nan")
         else:
             arrays.append(arg)
-    y, backward = function(*arrays, **options)
+    result = function(*arrays, **options)
+    if type(result) is not tuple or len(result) != 2:
+        raise GraphError(f"`{function.__name__}` must return its result and a function for its gradient")
+    y, backward = result
     out = Tensor(y if type(y) is np.ndarray else np.asarray(y))
     out.denominator = denominator
-    reads_inputs = function.reads_inputs  # type: ignore[attr-defined]
-    if not reads_inputs and out._data.base is not None:
-        _share_versions(out, args)
-    if tracked and tape._mode.enabled:
-        edges = tuple([_edge(arg) for arg in args])
-        node = tape.Node(function.__name__, backward, edges, out._data.shape)
-        out.requires_grad = True
+    _share_versions(out, args)
+    if tracked and mode.enabled and out._data.dtype.kind == "f":
+        node = Node(function, backward, tuple([_edge(arg) for arg in args]), out._data)
+        out._requires_grad = True
         out._node = node
+        reads_inputs = function.reads_inputs  # type: ignore[attr-defined]
         if reads_inputs:
-            node.versions = [(a._version, a._version[0]) for a in args if isinstance(a, Tensor)]
-            node.versions.append((out._version, 0))
-            if tape._mode.anomaly:
-                kept = [*(a._data for a in args if isinstance(a, Tensor)), out._data]
-                node.checksums = [(array, tape.checksum(array)) for array in kept]
+            node.versions = [(a._version, a._version[0]) for a in (*args, out) if isinstance(a, Tensor)]
+        if mode.anomaly:
+            node.keep_checksums((*arrays, *options.values(), out._data) if reads_inputs else options.values())
     return out
 
 
-def _edge(arg: Any) -> tape.Edge:
-    if isinstance(arg, Tensor) and arg.requires_grad:
+def _edge(arg: Any) -> Edge:
+    if isinstance(arg, Tensor) and arg._requires_grad:
         return arg if arg._node is None else arg._node
     return None
 
 
 def _share_versions(out: Tensor, args: tuple[Any, ...]) -> None:
     """Let a view count the in-place changes of the tensor it looks at, and the other way round."""
+    data, base = out._data, out._data.base
     for arg in args:
-        if isinstance(arg, Tensor) and (out._data.base is arg._data or out._data.base is arg._data.base):
+        if isinstance(arg, Tensor) and (
+            data is arg._data or (base is not None and (base is arg._data or base is arg._data.base))
+        ):
             out._version = arg._version
 
 
@@ -260,12 +280,16 @@ def tensor(values: Any, requires_grad: bool = False, dtype: DTypeLike | None = N
         requires_grad: whether gradients are to be found for it.
         dtype: cast to this type (a copy, unless it has it).
     """
-    if isinstance(values, Tensor):
-        values = values._data
+    source = values if isinstance(values, Tensor) else None
+    if source is not None:
+        values = source._data
     given = isinstance(values, (np.ndarray, np.generic))
     array = np.asarray(values, dtype=dtype)
     if array.dtype == object or array.dtype.kind in "USmMV":
         raise checks.bad_type("values", type(values).__name__, f"must hold numbers, not {array.dtype}")
     if not given and dtype is None and array.dtype == np.float64:
         array = array.astype(np.float32)
-    return Tensor(array, requires_grad)
+    out = Tensor(array, requires_grad)
+    if source is not None and array is source._data:
+        out._version = source._version
+    return out

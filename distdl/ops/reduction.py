@@ -1,8 +1,10 @@
 """Reductions over axes."""
 
+import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from .registry import op
 
@@ -13,13 +15,15 @@ def _expand(dy: np.ndarray, shape: tuple[int, ...], axis: Axis, keepdims: bool) 
     """Give back the reduced axes, of extent 1, to a gradient, or to a result."""
     if keepdims or (axis is None and dy.ndim == len(shape)):
         return dy
-    axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
-    return np.expand_dims(dy, tuple(axes))
+    return np.expand_dims(dy, _axes(shape, axis))
 
 
 def _count(shape: tuple[int, ...], axis: Axis) -> int:
-    axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
-    return int(np.prod([shape[i] for i in axes], dtype=np.int64))
+    return math.prod(shape[i] for i in _axes(shape, axis))
+
+
+def _axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    return tuple(range(len(shape))) if axis is None else normalize_axis_tuple(axis, len(shape))
 
 
 @op(reads_inputs=False)
