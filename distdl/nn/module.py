@@ -37,11 +37,9 @@ class Module:
         if "_parameters" not in self.__dict__:
             raise checks.bad_type("self", type(self).__name__, "must call super().__init__() before it sets attributes")
         if isinstance(value, Parameter):
-            self._forget(name)
-            self._parameters[name] = value
+            self._register(self._parameters, name, value)
         elif isinstance(value, Module):
-            self._forget(name)
-            self._modules[name] = value
+            self._register(self._modules, name, value)
         elif name in self._buffers and isinstance(value, np.ndarray):
             self._buffers[name] = value
         elif name in self._parameters and value is not None:
@@ -51,6 +49,12 @@ class Module:
         else:
             self._forget(name)
             object.__setattr__(self, name, value)
+
+    def _register(self, table: dict[str, Any], name: str, value: Any) -> None:
+        if name not in table:
+            self._forget(name)
+        # What is replaced keeps its place: a Sequential runs in this order.
+        table[name] = value
 
     def _forget(self, name: str) -> None:
         for table in (self._parameters, self._buffers, self._modules, self.__dict__):
@@ -75,8 +79,7 @@ class Module:
         """Add an array to the state: saved, broadcast and cast with the parameters, without a gradient."""
         if not isinstance(array, np.ndarray):
             raise checks.bad_type("array", array, f"of buffer {name!r} must be a NumPy array")
-        self._forget(name)
-        self._buffers[name] = array
+        self._register(self._buffers, name, array)
 
     def register_module(self, name: str, module: Module) -> None:
         """Add a module under a name."""
@@ -165,7 +168,7 @@ class Module:
         if strict and own.keys() != state.keys():
             missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
             raise ArgumentError(f"`state` does not fit the model: missing names {missing}, unknown names {unknown}")
-        arrays = {name: np.asarray(getattr(state[name], "data", state[name])) for name in own if name in state}
+        arrays = {name: np.asarray(_values(state[name])) for name in own if name in state}
         for name, array in arrays.items():
             if array.shape != own[name].shape:
                 raise checks.bad_value(f"state[{name!r}]", f"shape {array.shape}", f"must have shape {own[name].shape}")
@@ -258,6 +261,10 @@ class Module:
             return f"{type(self).__name__}({self.extra_repr()})"
         lines = [f"({name}): " + repr(module).replace("\n", "\n  ") for name, module in self._modules.items()]
         return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _values(entry: Any) -> Any:
+    return entry.data if isinstance(entry, Tensor) else entry
 
 
 def _add_hook(hooks: list[Any], hook: Any) -> Remove:

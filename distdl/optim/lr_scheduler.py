@@ -136,7 +136,7 @@ class OneCycleLR(LRScheduler):
         start = self.max_lr / self.div_factor
         peak = self.pct_start * self.total_steps - 1
         last = self.total_steps - 1
-        if step <= peak:
+        if step <= peak and peak > 0:
             return _cosine(start, self.max_lr, step / peak)
         share = min((step - peak) / (last - peak), 1.0) if last > peak else 1.0
         return _cosine(self.max_lr, start / self.final_div_factor, share)

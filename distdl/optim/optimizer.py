@@ -38,10 +38,9 @@ class Optimizer:
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add a group: "params" and options that differ from the defaults."""
         names, parameters = _named(group["params"])
-        unknown = group.keys() - self.defaults.keys() - {"params", "initial_lr"}
-        if unknown:
-            raise ArgumentError(f"unknown options {sorted(unknown)} in a parameter group of {type(self).__name__}")
+        self._check_options(group.keys() - {"params"})
         known = {id(parameter) for parameter in self.parameters()}
+        names = _distinct(names, {name for name, _ in self.named_parameters()})
         for name, parameter in zip(names, parameters, strict=True):
             if id(parameter) in known:
                 raise checks.bad_value("parameters", name, "is given twice")
@@ -51,12 +50,17 @@ class Optimizer:
         self.param_groups.append(full)
         self.state.extend({} for _ in parameters)
 
+    def _check_options(self, names: Iterable[str]) -> None:
+        unknown = set(names) - self.defaults.keys() - {"initial_lr"}
+        if unknown:
+            raise ArgumentError(f"unknown options {sorted(unknown)} in a parameter group of {type(self).__name__}")
+
     def check(self, group: Mapping[str, Any]) -> None:
         """Raise if an option of a group breaks a rule."""
         raise NotImplementedError
 
     def update(self, parameter: Parameter, gradient: np.ndarray, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """Update one parameter in place; `state` is its own, empty at first."""
+        """Update one parameter in place; `state` is its own, empty at first. Its values are C-contiguous."""
         raise NotImplementedError
 
     def parameters(self) -> list[Parameter]:
@@ -73,27 +77,52 @@ class Optimizer:
             parameter.grad = None
 
     def step(self) -> None:
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient.
+
+        Raises:
+            ArgumentError: a gradient has not its parameter's shape; nothing was updated then.
+        """
         parameters = self.parameters()
         settle_gradients(parameters)
+        for name, parameter in self.named_parameters():
+            if parameter.grad is not None and np.shape(parameter.grad) != parameter.shape:
+                raise _bad_shape(f"{name}.grad", parameter.grad, parameter)
         states = iter(self.state)
         with no_grad():
             for group in self.param_groups:
                 for parameter, state in zip(group["params"], states, strict=False):
                     if parameter.grad is not None and parameter.requires_grad:
-                        self.update(parameter, parameter.grad, state, group)
-                        parameter._version[0] += 1
+                        self._update(parameter, parameter.grad, state, group)
         for owner in owners_of(parameters):
             owner.stepped()
 
+    def _update(self, parameter: Parameter, gradient: np.ndarray, state: dict[str, Any], group: dict[str, Any]) -> None:
+        data = parameter._data
+        if data.flags.c_contiguous:
+            self.update(parameter, gradient, state, group)
+        else:
+            # A kernel gets a flat view, which other layouts do not have.
+            parameter._data = data.copy("C")
+            self.update(parameter, gradient, state, group)
+            data[...] = parameter._data
+            parameter._data = data
+        parameter._version[0] += 1
+
     def state_dict(self) -> dict[str, Any]:
-        """Return options and state: {"groups": [options], "state": {name: {key: array or number}}}."""
+        """Return options and state: {"groups": [options], "state": {name: {key: array or number}}}.
+
+        The arrays are the optimizer's own, not copies: the next step changes them.
+        """
         groups = [{k: v for k, v in group.items() if k not in ("params", "names")} for group in self.param_groups]
         names = [name for name, _ in self.named_parameters()]
         return {"groups": groups, "state": {name: dict(s) for name, s in zip(names, self.state, strict=True)}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned; arrays are copied."""
+        """Take over what `state_dict` returned; arrays are copied.
+
+        Raises:
+            ArgumentError: groups, names, options or shapes do not fit; nothing was taken over then.
+        """
         groups, states = state["groups"], state["state"]
         names = [name for name, _ in self.named_parameters()]
         if len(groups) != len(self.param_groups) or set(names) != set(states):
@@ -102,12 +131,39 @@ class Optimizer:
                 f"the optimizer {len(self.param_groups)} and {sorted(names)}"
             )
         for group, saved in zip(self.param_groups, groups, strict=True):
+            self._check_options(saved)
             self.check({**group, **saved})
+        loaded = [_copy(name, states[name], parameter) for name, parameter in self.named_parameters()]
+        for group, saved in zip(self.param_groups, groups, strict=True):
             group.update(saved)
-        for own, (name, parameter) in zip(self.state, self.named_parameters(), strict=True):
-            own.clear()
-            for entry, value in states[name].items():
-                own[entry] = np.array(value, parameter.dtype) if np.ndim(value) else value
+        self.state[:] = loaded
+
+
+def _copy(name: str, state: Mapping[str, Any], parameter: Parameter) -> dict[str, Any]:
+    for entry, value in state.items():
+        if isinstance(value, np.ndarray) and value.shape != parameter.shape:
+            raise _bad_shape(f"state[{name!r}][{entry!r}]", value, parameter)
+    return {
+        entry: np.array(value, parameter.dtype, order="C") if isinstance(value, np.ndarray) else value
+        for entry, value in state.items()
+    }
+
+
+def _bad_shape(name: str, array: Any, parameter: Parameter) -> ArgumentError:
+    return checks.bad_value(name, f"shape {np.shape(array)}", f"must have the parameter's shape {parameter.shape}")
+
+
+def _distinct(names: list[str], taken: set[str]) -> list[str]:
+    """Number names that are there already: state is saved by name."""
+    distinct = []
+    for name in names:
+        number, unique = 1, name
+        while unique in taken:
+            number += 1
+            unique = f"{name} ({number})"
+        taken.add(unique)
+        distinct.append(unique)
+    return distinct
 
 
 def _groups(parameters: Any) -> list[Mapping[str, Any]]:
