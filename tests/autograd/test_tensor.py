@@ -1,5 +1,7 @@
 """Tensors: what they hold, how they compute, and what they refuse."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -181,6 +183,10 @@ def test_conversions():
         (lambda: leaf([1.0]).backward(weight=-1), ArgumentError, "`weight`"),
         (lambda: leaf([1.0]).__setitem__(0, 1.0), GraphError, "where"),
         (lambda: leaf([1.0]).__iadd__(1.0), GraphError, "no_grad"),
+        (lambda: setattr(distdl.tensor([1, 2]), "requires_grad", True), ArgumentTypeError, "`requires_grad`"),
+        (lambda: setattr(leaf([1.0]) * 2, "requires_grad", False), GraphError, "leaves only"),
+        (lambda: distdl.pad(leaf([1.0]), [(1, 0), (0, 1)]), ArgumentError, "`widths`"),
+        (lambda: copy.deepcopy(leaf([1.0]) * 2), GraphError, "only leaves"),
     ],
 )
 def test_misuse_is_refused(use, error, message):
@@ -216,3 +222,33 @@ def test_changes_in_place_while_recording_make_new_tensors():
     total.backward()
     assert x.grad.tolist() == [2.5]
     assert before.data.tolist() == [0]
+
+
+def test_joining_takes_the_type_of_the_tensors():
+    """Arrays and lists beside tensors take their type, and functions of two numbers make tensors."""
+    x = distdl.tensor(np.ones(2, np.float32))
+    for other in ([1.0, 2.0], np.ones(2), [1, 2]):
+        assert distdl.stack([other, x]).dtype == np.float32
+        assert distdl.concatenate([distdl.tensor(np.ones(2)), other]).dtype == np.float64
+    assert distdl.maximum(1.0, 2.0).item() == 2.0
+    assert distdl.minimum([1.0, 5.0], 3.0).data.tolist() == [1, 3]
+
+
+def test_deep_copies_stand_alone():
+    """A copy of a leaf has values, gradient and name of its own, and neither hooks nor a gradient buffer."""
+    x = autograd.Parameter([1.0, 2.0])
+    x.name, x._buffer, x._owner = "weight", np.zeros(2, np.float32), object()
+    x.register_hook(lambda gradient: gradient * 100)
+    x.grad = x._buffer
+    first, second = copy.deepcopy([x, x])
+    assert first is second
+    assert first.name == "weight"
+    assert first._owner is first._buffer is None
+    assert first.grad is not x.grad
+    first.data[0] = first.grad[0] = 9.0
+    assert x.data[0] == 1.0
+    assert x.grad[0] == 0.0
+    first.grad = None
+    (first * 1).sum().backward()
+    assert first.grad.tolist() == [1, 1]
+    assert not copy.deepcopy(distdl.tensor([1.0])).requires_grad
