@@ -1,0 +1,60 @@
+"""What the tape relies on holds for every operation: `wanted`, buffers, and hands off other people's arrays."""
+
+import numpy as np
+import pytest
+
+from distdl.autograd import Parameter, Tensor, apply
+from distdl.ops.registry import OPS
+from tests.ops.test_registry import ALL, is_float
+
+
+def gradients(name, case, chosen, make):
+    """Return the gradients of the chosen arguments, which `make` turns into leaves."""
+    leaves = {i: make(case.args[i]) for i in chosen}
+    y = apply(OPS[name], *(leaves.get(i, arg) for i, arg in enumerate(case.args)), **case.options)
+    dy = np.cos(np.arange(y.size, dtype=y.dtype)).reshape(y.shape)
+    dy.flags.writeable = False
+    y.backward(dy)
+    return {i: leaf.grad for i, leaf in leaves.items()}
+
+
+def plain(array):
+    return Tensor(array.copy(), requires_grad=True)
+
+
+def with_buffer(array):
+    parameter = Parameter(array)
+    parameter._buffer = np.full(array.shape, np.nan)
+    return parameter
+
+
+@pytest.mark.parametrize(("name", "case"), ALL)
+def test_gradients_do_not_depend_on_what_else_is_wanted(name, case):
+    """An argument alone has the gradient that it has beside others, written to a buffer or to a new array."""
+    floats = [i for i, arg in enumerate(case.args) if is_float(arg)]
+    together = gradients(name, case, floats, plain)
+    buffered = gradients(name, case, floats, with_buffer)
+    for i in floats:
+        alone = gradients(name, case, [i], plain)[i]
+        if together[i] is None:
+            assert alone is None
+            continue
+        np.testing.assert_array_equal(alone, together[i])
+        np.testing.assert_array_equal(buffered[i], together[i])
+
+
+@pytest.mark.parametrize(("name", "case"), ALL)
+def test_inputs_are_only_read(name, case):
+    """Read-only inputs are enough, forward and back, and nothing that comes out is their memory."""
+    args = [np.array(arg) if is_float(arg) else arg for arg in case.args]
+    leaves = [Tensor(arg, requires_grad=True) if is_float(arg) else arg for arg in args]
+    for arg in args:
+        if isinstance(arg, np.ndarray):
+            arg.flags.writeable = False
+    y = apply(OPS[name], *leaves, **case.options)
+    y.backward(np.ones(y.shape))
+    found = [leaf.grad for leaf in leaves if isinstance(leaf, Tensor) and leaf.grad is not None]
+    for i, gradient in enumerate(found):
+        assert gradient.flags.writeable
+        others = [arg for arg in args if isinstance(arg, np.ndarray)] + found[:i] + [y.data]
+        assert not any(np.shares_memory(gradient, other) for other in others)
