@@ -81,7 +81,8 @@ def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
 
     The function returns its result and a function for its gradient: `backward(dy)`, or
     `backward(dy, wanted)` where work can be saved; it returns a gradient for each positional
-    argument. Options come by keyword. `distdl.ops.registry` has the whole contract.
+    argument. Options come by keyword. `distdl.ops.registry` has the whole contract; other than
+    there, a gradient may also be an array that is kept elsewhere: it is copied.
     """
     function.reads_inputs = True  # type: ignore[attr-defined]
 

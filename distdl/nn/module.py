@@ -206,12 +206,10 @@ class Module:
         """Cast parameters and floating buffers to float32 or float64 in place, and return the module."""
         dtype = np.dtype(dtype)
         checks.one_of("dtype", dtype.name, ("float32", "float64"))
+        if any(parameter._owner is not None for parameter in self.parameters()):
+            raise checks.bad_value("dtype", dtype.name, "cannot change after a synchronizer took the parameters")
         for module in self.modules():
             for parameter in module._parameters.values():
-                if parameter._owner is not None:
-                    raise checks.bad_value(
-                        "dtype", dtype.name, "cannot change after a synchronizer took the parameters"
-                    )
                 parameter._data = parameter._data.astype(dtype)
                 parameter._version[0] += 1
                 parameter.grad = None
@@ -236,6 +234,9 @@ class Module:
             changed = hook(self, args, result)
             result = result if changed is None else changed
         if self._backward_hooks and isinstance(result, Tensor) and result.requires_grad:
+            if result.is_leaf:
+                # Handed through: a hook on the leaf itself would stay there.
+                result = result.copy()
             for backward_hook in self._backward_hooks:
                 result.register_hook(functools.partial(backward_hook, self))
         return result

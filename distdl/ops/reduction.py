@@ -54,7 +54,9 @@ def variance(x: np.ndarray, *, axis: Axis = None, keepdims: bool = False, correc
     y = np.square(centred).sum(axis=axis, keepdims=keepdims) / x.dtype.type(count)
 
     def backward(dy: np.ndarray) -> Any:
-        return _expand(dy, x.shape, axis, keepdims) * centred * dy.dtype.type(2 / count)
+        # As the result is then, so is the gradient: 0 / 0.
+        factor = 2 / count if count else math.nan
+        return _expand(dy, x.shape, axis, keepdims) * centred * dy.dtype.type(factor)
 
     return y, backward
 

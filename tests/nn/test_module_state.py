@@ -121,3 +121,39 @@ def test_printed_models_are_nested():
         f"  (1): {model[1]!r}",
         ")",
     ]
+
+
+def test_backward_hooks_of_modules_that_hand_their_input_through():
+    """The hook of an identity runs once for each forward, and does not stay on the input."""
+    model, x, seen = nn.Sequential(), distdl.tensor(np.ones(2), requires_grad=True), []
+    model.register_backward_hook(lambda module, gradient: seen.append(gradient))
+    for _ in range(3):
+        model(x).sum().backward()
+    x.sum().backward()
+    assert len(seen) == 3
+    assert x.grad.tolist() == [4, 4]
+
+
+def test_types_change_whole_or_not_at_all():
+    """One parameter that a synchronizer holds keeps the whole model's type; shared parameters change with the rest."""
+    model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1), nn.BatchNorm1d(1))
+    model[1].bias._owner = object()
+    with pytest.raises(ValueError, match="synchronizer"):
+        model.astype("float64")
+    assert {array.dtype for array in model.state_dict().values() if array.dtype.kind == "f"} == {np.dtype("float32")}
+    model[1].bias._owner = None
+    model[1].weight = model[0].weight
+    model.astype("float64")
+    assert {array.dtype for array in model.state_dict().values() if array.dtype.kind == "f"} == {np.dtype("float64")}
+
+
+def test_registering_by_method():
+    """register_parameter and register_module are assignments; None keeps a name without a parameter."""
+    model = nn.Module()
+    model.register_parameter("weight", distdl.Parameter([1.0]))
+    model.register_module("part", nn.ReLU())
+    assert list(model.buffers()) == []
+    assert [name for name, _ in model.named_modules("top")] == ["top", "top.part"]
+    model.register_parameter("weight", None)
+    assert model.weight is None
+    assert model.state_dict() == {}

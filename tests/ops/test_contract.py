@@ -58,3 +58,14 @@ def test_inputs_are_only_read(name, case):
         assert gradient.flags.writeable
         others = [arg for arg in args if isinstance(arg, np.ndarray)] + found[:i] + [y.data]
         assert not any(np.shares_memory(gradient, other) for other in others)
+
+
+def test_variance_without_degrees_of_freedom():
+    """One value less a correction of one gives NaN and a gradient of NaN, as NumPy does; no rows give no gradient."""
+    one, none = Tensor(np.ones((1, 2)), requires_grad=True), Tensor(np.ones((0, 2)), requires_grad=True)
+    with np.errstate(invalid="ignore"):
+        one.var(axis=0, correction=1).sum().backward()
+        with pytest.warns(RuntimeWarning, match="Mean of empty slice"):
+            none.var(axis=0).sum().backward()
+    assert np.isnan(one.grad).all()
+    assert none.grad.shape == (0, 2)
