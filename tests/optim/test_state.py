@@ -119,3 +119,16 @@ def test_clipping_by_norm_keeps_the_direction():
     kept = [parameter.grad.copy() for parameter in parameters]
     assert np.isnan(optim.clip_grad_norm_(parameters, 0.1))
     assert all(np.array_equal(p.grad, g, equal_nan=True) for p, g in zip(parameters, kept, strict=True))
+
+
+def test_groups_may_be_modules_or_single_parameters():
+    """A group's "params" may be a module, one parameter or pairs; the names are those in the module."""
+    model, alone = nn.Sequential(nn.Linear(2, 1)), autograd.Parameter([1.0])
+    optimizer = optim.SGD([{"params": model}, {"params": alone, "lr": 1.0}])
+    assert [name for name, _ in optimizer.named_parameters()] == ["0.weight", "0.bias", "parameter 0"]
+    assert [name for name, _ in optim.SGD(model).named_parameters()] == ["0.weight", "0.bias"]
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = np.ones_like(parameter.data)
+    optimizer.step()
+    assert alone.item() == 0.0
