@@ -23,6 +23,7 @@ def conv2d(
     padding: Padding = ((0, 0), (0, 0)),
     dilation: Pair = (1, 1),
     groups: int = 1,
+    relu: bool = False,
 ) -> Any:
     """Cross-correlate images with weights, as PyTorch's Conv2d.
 
@@ -33,6 +34,7 @@ def conv2d(
         stride, dilation: (height, width), at least 1.
         padding: zeros added, ((top, bottom), (left, right)).
         groups: the channels are cut into so many groups; outputs of a group see its inputs only.
+        relu: whether max(., 0) follows.
 
     Returns:
         Images (N, out height, out width, out_channels).
@@ -43,9 +45,11 @@ def conv2d(
     y = algorithm.forward(x, w)
     if b is not None:
         y += b
+    if relu:
+        np.maximum(y, 0, out=y)
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
-        dy = dense(dy)
+        dy = dense(dy * (y > 0) if relu else dy)
         dx = dw = db = None
         if wanted[0] is not False:
             dx = algorithm.input_gradient(dy, w)

@@ -11,13 +11,14 @@ from .registry import op
 
 
 @op
-def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> Any:
-    """x @ w + b, over the last axis of x.
+def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, relu: bool = False) -> Any:
+    """x @ w + b, over the last axis of x; negative values become 0 if `relu`.
 
     Args:
         x: rows (..., in_features).
         w: weights (in_features, out_features).
         b: bias (out_features,) or None.
+        relu: whether max(., 0) follows.
     """
     check_float("x", x)
     if w.ndim != 2:
@@ -30,9 +31,13 @@ def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> Any:
     if b is not None:
         check_like("b", b, x, (w.shape[1],), "one bias for each output feature")
         y += b
+    if relu:
+        np.maximum(y, 0, out=y)
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
         dy = dense(dy).reshape(-1, w.shape[1])
+        if relu:
+            dy = dy * (y > 0)
         dx = dw = db = None
         if wanted[0] is not False:
             dx = np.matmul(dy, w.T).reshape(x.shape)
