@@ -26,21 +26,35 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled function and the NumPy function that says what it does."""
+    """A compiled function and the NumPy function that says what it does.
+
+    Attributes:
+        types: floats that it takes.
+        working: parameters that are working memory: what they hold afterwards means nothing.
+    """
 
     compiled: Callable[..., Any]
     reference: Callable[..., Any]
+    types: tuple[str, ...]
+    working: tuple[str, ...]
 
 
 KERNELS: dict[str, Kernel] = {}
 
 
-def kernel(*, reference: Callable[..., Any], reassociate: bool = False) -> Callable[..., Callable[..., None]]:
+def kernel(
+    *,
+    reference: Callable[..., Any],
+    reassociate: bool = False,
+    types: tuple[str, ...] = ("float32", "float64"),
+    working: tuple[str, ...] = (),
+) -> Callable[..., Callable[..., None]]:
     """Compile and register a kernel under its own name.
 
     Args:
         reference: NumPy function of the same parameters.
         reassociate: let the compiler change the order of sums (needed to vectorise a sum).
+        types, working: see `Kernel`.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -50,7 +64,7 @@ def kernel(*, reference: Callable[..., Any], reassociate: bool = False) -> Calla
         if list(inspect.signature(function).parameters) != list(inspect.signature(reference).parameters):
             raise ValueError(f"kernel {name!r} and its reference must have the same parameters")
         compiled = jit(function, reassociate)
-        KERNELS[name] = Kernel(compiled, reference)
+        KERNELS[name] = Kernel(compiled, reference, types, working)
         return compiled
 
     return register

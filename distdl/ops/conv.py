@@ -6,10 +6,10 @@ import numpy as np
 
 from ..core.errors import ArgumentError
 from ..kernels.registry import dense
-from ..kernels.sums import column_sums
 from ..kernels.taps import Pair
 from .checking import IMAGES, bad_shape, check_images, check_like
-from .conv_algorithms import Geometry, Padding, choose
+from .conv_algorithms import choose
+from .conv_geometry import Geometry, Padding
 from .registry import op
 
 
@@ -40,24 +40,15 @@ def conv2d(
         Images (N, out height, out width, out_channels).
     """
     _check(x, w, b, groups)
-    algorithm = choose(Geometry(x, w, stride, padding, dilation, groups))
+    algorithm = choose(Geometry(x, w, stride, padding, dilation, groups), x.dtype)
     x, w = dense(x), dense(w)
-    y = algorithm.forward(x, w)
-    if b is not None:
-        y += b
-    if relu:
-        np.maximum(y, 0, out=y)
+    y = algorithm.forward(x, w, None if b is None else dense(b), relu)
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
-        dy = dense(dy * (y > 0) if relu else dy)
-        dx = dw = db = None
-        if wanted[0] is not False:
-            dx = algorithm.input_gradient(dy, w)
+        dw = None
         if wanted[1] is not False:
             dw = wanted[1] if isinstance(wanted[1], np.ndarray) else np.empty(w.shape, w.dtype)
-            algorithm.weight_gradient(x, dy, dw)
-        if len(wanted) > 2 and wanted[2] is not False:
-            db = column_sums(dy)
+        dx, db = algorithm.backward(x, w, y if relu else None, dense(dy), wanted[0] is not False, dw)
         return (dx, dw, db)[: len(wanted)]
 
     return y, backward

@@ -1,0 +1,257 @@
+"""Convolutions straight from their definition, in register tiles: neighbouring pixels by sixteen output channels.
+
+Images are padded one by one, so that every window lies within; then a row of results is a matrix
+product whose rows start `stride` pixels apart.
+"""
+
+import numpy as np
+
+from .panels import pack
+from .registry import helper, kernel
+from .simd import LANES, LOWEST, add, fill, load, load_first, store, store_first, where_positive, zero
+from .taps import Pair, taps
+from .tiles import add_products, products
+
+
+@helper
+def pad_image(x, n, before, padded):  # type: ignore[no-untyped-def]
+    """Copy image n into the middle of `padded` (height, width, channels), `before` (rows, columns) from its corner."""
+    height, width, channels = x.shape[1:]
+    source, target = x[n].reshape(-1), padded.reshape(-1)
+    line = padded.shape[1] * channels
+    for h in range(padded.shape[0]):
+        row = target[h * line : (h + 1) * line]
+        inside = h - before[0]
+        if inside < 0 or inside >= height:
+            row[:] = 0
+            continue
+        start = before[1] * channels
+        end = start + width * channels
+        row[:start] = 0
+        row[end:] = 0
+        image = source[inside * width * channels : (inside + 1) * width * channels]
+        middle = row[start:end]
+        for i in range(middle.size):
+            middle[i] = image[i]
+
+
+@helper
+def pad_gradient(dy, y, masked, n, before, padded):  # type: ignore[no-untyped-def]
+    """Copy gradient image n into the middle of zeros; where `masked` and y is not positive it is 0."""
+    pad_image(dy, n, before, padded)
+    if masked:
+        for h in range(dy.shape[1]):
+            target = padded[before[0] + h, before[1] : before[1] + dy.shape[2]].reshape(-1)
+            result = y[n, h].reshape(-1)
+            for i in range(target.size):
+                target[i] = target[i] if result[i] > 0 else np.float32(0)
+
+
+def _direct_forward(
+    x: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray,
+    relu: bool,
+    before: Pair,
+    stride: Pair,
+    packed: np.ndarray,
+    padded: np.ndarray,
+    y: np.ndarray,
+) -> None:
+    y[...] = bias
+    for i, j, out, seen in taps(x, y, w.shape[:2], before, stride, (1, 1)):
+        y[*out] += x[seen] @ w[i, j]
+    if relu:
+        np.maximum(y, 0, out=y)
+
+
+@kernel(reference=_direct_forward, types=("float32",), working=("packed", "padded"))
+def direct_forward(x, w, bias, relu, before, stride, packed, padded, y):  # type: ignore[no-untyped-def]
+    """y = the convolution of x with w, + bias; negative results become 0 if `relu`.
+
+    x (n, height, width, channels); w (kh, kw, channels, outputs); bias (outputs,); before: rows and columns
+    of padding above and left of the image; y (n, out height, out width, outputs). Working memory:
+    packed (panels of the outputs, kh * kw * channels, 16); padded (rows, columns, channels), which holds an
+    image and all that windows see around it.
+    """
+    channels, outputs = x.shape[3], y.shape[3]
+    line, depth = padded.shape[1] * channels, w.shape[1] * channels
+    a, b, c = padded.reshape(-1), packed.reshape(-1), y.reshape(-1)
+    floor = fill(np.float32(0) if relu else LOWEST)
+    pack(w.reshape(w.shape[0] * depth, outputs), packed)
+    for n in range(x.shape[0]):
+        pad_image(x, n, before, padded)
+        for panel in range(packed.shape[0]):
+            first = panel * LANES
+            lanes = min(LANES, outputs - first)
+            start = load_first(bias, first, lanes)
+            b0 = first * w.shape[0] * depth
+            for oy in range(y.shape[1]):
+                a0 = oy * stride[0] * line
+                c0 = (n * y.shape[1] + oy) * y.shape[2] * outputs + first
+                a_row = stride[1] * channels
+                products(a, a0, a_row, line, b, b0, w.shape[0], depth, start, c, c0, outputs, y.shape[2], lanes, floor)
+
+
+@helper
+def _taps_of(extent, stride, phase):  # type: ignore[no-untyped-def]
+    """Return how many taps of an axis meet the input places of one phase."""
+    return max(0, -(-(extent - phase) // stride))
+
+
+@helper
+def _pack_phases(w, stride, packed):  # type: ignore[no-untyped-def]
+    """Write the taps of each panel of channels and each phase, turned around: (lines * columns * outputs, 16)."""
+    kh, kw, channels, outputs = w.shape
+    at = 0
+    for first in range(0, channels, LANES):
+        lanes = min(LANES, channels - first)
+        for ry in range(stride[0]):
+            lines = _taps_of(kh, stride[0], ry)
+            for rx in range(stride[1]):
+                columns = _taps_of(kw, stride[1], rx)
+                for i in range(lines):
+                    for j in range(columns):
+                        tap = w[ry + (lines - 1 - i) * stride[0], rx + (columns - 1 - j) * stride[1]]
+                        for k in range(outputs):
+                            for lane in range(LANES):
+                                packed[at + lane] = tap[first + lane, k] if lane < lanes else np.float32(0)
+                            at += LANES
+
+
+def _direct_input_gradient(
+    dy: np.ndarray,
+    y: np.ndarray,
+    masked: bool,
+    w: np.ndarray,
+    before: Pair,
+    stride: Pair,
+    packed: np.ndarray,
+    padded: np.ndarray,
+    dx: np.ndarray,
+) -> None:
+    dx.fill(0)
+    dy = np.where(y > 0, dy, np.float32(0)) if masked else dy
+    for i, j, out, seen in taps(dx, dy, w.shape[:2], before, stride, (1, 1)):
+        dx[*seen] += dy[out] @ w[i, j].T
+
+
+@kernel(reference=_direct_input_gradient, types=("float32",), working=("packed", "padded"))
+def direct_input_gradient(dy, y, masked, w, before, stride, packed, padded, dx):  # type: ignore[no-untyped-def]
+    """dx = the gradient of the images of `direct_forward`; `masked`: a ReLU gave y, so dy counts where y > 0.
+
+    Input pixels of one phase (their place modulo the stride) see the same taps: each phase is a convolution
+    of dy with those. Working memory: packed (panels of the channels * kh * kw * outputs * 16,); padded (rows,
+    columns, outputs) with (kh - 1) // stride rows of zeros above the gradient and what is needed below,
+    columns likewise.
+    """
+    outputs, channels = dy.shape[3], dx.shape[3]
+    height, width = dx.shape[1], dx.shape[2]
+    above, aside = (w.shape[0] - 1) // stride[0], (w.shape[1] - 1) // stride[1]
+    line = padded.shape[1] * outputs
+    a, c = padded.reshape(-1), dx.reshape(-1)
+    floor, start = fill(LOWEST), zero()
+    if w.shape[0] < stride[0] or w.shape[1] < stride[1]:
+        c[:] = 0
+    _pack_phases(w, stride, packed)
+    for n in range(dx.shape[0]):
+        pad_gradient(dy, y, masked, n, (above, aside), padded)
+        b0 = 0
+        for first in range(0, channels, LANES):
+            lanes = min(LANES, channels - first)
+            for ry in range(stride[0]):
+                # Row h of the input has phase ry if h = q * stride + ry - before; q0 is the first q in the image.
+                lines, q0 = _taps_of(w.shape[0], stride[0], ry), -((ry - before[0]) // stride[0])
+                top = q0 * stride[0] + ry - before[0]
+                for rx in range(stride[1]):
+                    columns, p0 = _taps_of(w.shape[1], stride[1], rx), -((rx - before[1]) // stride[1])
+                    left = p0 * stride[1] + rx - before[1]
+                    count = -(-(width - left) // stride[1])
+                    depth, c_row = columns * outputs, stride[1] * channels
+                    a1 = (1 - lines + above) * line + (p0 - columns + 1 + aside) * outputs
+                    if lines > 0 and columns > 0 and count > 0:
+                        for h in range(top, height, stride[0]):
+                            a0 = a1 + (q0 + (h - top) // stride[0]) * line
+                            c0 = ((n * height + h) * width + left) * channels + first
+                            products(
+                                a, a0, outputs, line, packed, b0, lines, depth, start, c, c0, c_row, count, lanes, floor
+                            )
+                    b0 += lines * depth * LANES
+
+
+def _direct_weight_gradient(
+    x: np.ndarray,
+    dy: np.ndarray,
+    y: np.ndarray,
+    masked: bool,
+    before: Pair,
+    stride: Pair,
+    padded: np.ndarray,
+    rows: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray,
+) -> None:
+    dy = np.where(y > 0, dy, np.float32(0)) if masked else dy
+    db[...] = dy.sum(axis=(0, 1, 2), dtype=np.float64)
+    dw.fill(0)
+    for i, j, out, seen in taps(x, dy, dw.shape[:2], before, stride, (1, 1)):
+        dw[i, j] = np.tensordot(x[seen], dy[out], ((0, 1, 2), (0, 1, 2)))
+
+
+@helper
+def _gradient_rows(dy, y, masked, n, rows, db):  # type: ignore[no-untyped-def]
+    """Copy gradient image n, 0 where `masked` and y is not positive, to rows of whole vectors; add their sum to db."""
+    outputs, width = dy.shape[3], rows.shape[1]
+    source, result, target = dy.reshape(-1), y.reshape(-1), rows.reshape(-1)
+    pixels = dy.shape[1] * dy.shape[2]
+    for first in range(0, width, LANES):
+        lanes = outputs - first
+        total = zero()
+        for pixel in range(pixels):
+            at = (n * pixels + pixel) * outputs + first
+            gradient = load(source, at) if lanes >= LANES else load_first(source, at, lanes)
+            if masked:
+                gradient = where_positive(
+                    load(result, at) if lanes >= LANES else load_first(result, at, lanes), gradient
+                )
+            total = add(total, gradient)
+            store(target, pixel * width + first, gradient)
+        if lanes >= LANES:
+            store(db, first, add(load(db, first), total))
+        else:
+            store_first(db, first, add(load_first(db, first, lanes), total), lanes)
+
+
+@kernel(reference=_direct_weight_gradient, types=("float32",), working=("padded", "rows"))
+def direct_weight_gradient(x, dy, y, masked, before, stride, padded, rows, dw, db):  # type: ignore[no-untyped-def]
+    """dw, db = the gradients of weights and bias of `direct_forward`, summed over the images in their order.
+
+    Working memory: padded as there; rows (pixels of the results, outputs rounded up to 16).
+    """
+    kh, kw, channels, outputs = dw.shape
+    line, step = padded.shape[1] * channels, stride[1] * channels
+    a, b, c = padded.reshape(-1), rows.reshape(-1), dw.reshape(-1)
+    c[:] = 0
+    db[:] = 0
+    for n in range(x.shape[0]):
+        pad_image(x, n, before, padded)
+        _gradient_rows(dy, y, masked, n, rows, db)
+        for first in range(0, outputs, LANES):
+            lanes = min(LANES, outputs - first)
+            for i in range(kh):
+                add_products(
+                    a,
+                    i * line,
+                    stride[0] * line,
+                    step,
+                    b,
+                    first,
+                    rows.shape[1],
+                    dy.shape[1],
+                    dy.shape[2],
+                    c,
+                    i * kw * channels * outputs + first,
+                    outputs,
+                    kw * channels,
+                    lanes,
+                )

@@ -1,0 +1,191 @@
+"""Vectors of sixteen float32 inside compiled code.
+
+A loop of `load`, `fma` and `store` on vectors compiles to what it says, where the compiler's own
+vectoriser may or may not see through. Sixteen lanes are one register under AVX-512, two under AVX2
+and four under NEON: LLVM splits them. So arrays are laid out, and sums are ordered, alike on
+every CPU. Loads and stores are unaligned, and check no bounds: shapes are checked before.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.datamodel import models
+from numba.core.extending import intrinsic, register_model
+
+LANES = 16
+
+# What every float is at least.
+LOWEST = np.float32(-np.inf)
+
+_FLOAT = ir.FloatType()
+_INT = ir.IntType(32)
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+_MASK = ir.VectorType(ir.IntType(1), LANES)
+
+
+class _Vector(types.Type):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(name=f"float32x{LANES}")
+
+
+float32x16 = _Vector()
+
+
+@register_model(_Vector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, fe_type: Any) -> None:
+        super().__init__(manager, fe_type, _VECTOR)
+
+
+def _address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """Return the address of element args[1] of the array args[0]."""
+    array = context.make_array(signature.args[0])(context, builder, args[0])
+    return builder.gep(array.data, [args[1]])
+
+
+def _splat(builder: Any, value: Any, kind: Any) -> Any:
+    single = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_INT, 0))
+    lanes = ir.Constant(ir.VectorType(_INT, LANES), [0] * LANES)
+    return builder.shuffle_vector(single, ir.Constant(kind, ir.Undefined), lanes)
+
+
+def _first(builder: Any, count: Any) -> Any:
+    """Return the mask of the lanes whose number is less than `count`."""
+    integers = ir.VectorType(count.type, LANES)
+    numbers = ir.Constant(integers, list(range(LANES)))
+    return builder.icmp_signed("<", numbers, _splat(builder, count, integers))
+
+
+def _masked(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    function = ir.FunctionType(result, [argument.type for argument in arguments])
+    name = f"llvm.masked.{name}.v{LANES}f32.p0"
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), arguments)
+
+
+@intrinsic
+def zero(typing: Any) -> Any:
+    """Return a vector of zeros."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(_VECTOR, [0.0] * LANES)
+
+    return float32x16(), generate
+
+
+@intrinsic
+def fill(typing: Any, value: Any) -> Any:
+    """Return a vector of one float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _splat(builder, args[0], _VECTOR)
+
+    return float32x16(types.float32), generate
+
+
+@intrinsic
+def spread(typing: Any, array: Any, i: Any) -> Any:
+    """Return a vector of array[i]."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _splat(builder, builder.load(_address(context, builder, signature, args)), _VECTOR)
+
+    return float32x16(array, types.intp), generate
+
+
+@intrinsic
+def load(typing: Any, array: Any, i: Any) -> Any:
+    """Return array[i : i + 16] of a contiguous array."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = builder.bitcast(_address(context, builder, signature, args), _VECTOR.as_pointer())
+        return builder.load(address, align=4)
+
+    return float32x16(array, types.intp), generate
+
+
+@intrinsic
+def load_first(typing: Any, array: Any, i: Any, count: Any) -> Any:
+    """Return array[i : i + count], and zeros in the lanes behind; nothing else is read."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = builder.bitcast(_address(context, builder, signature, args), _VECTOR.as_pointer())
+        zeros = ir.Constant(_VECTOR, [0.0] * LANES)
+        return _masked(builder, "load", _VECTOR, [address, ir.Constant(_INT, 4), _first(builder, args[2]), zeros])
+
+    return float32x16(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def store(typing: Any, array: Any, i: Any, vector: Any) -> Any:
+    """array[i : i + 16] = vector."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = builder.bitcast(_address(context, builder, signature, args), _VECTOR.as_pointer())
+        builder.store(args[2], address, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, float32x16), generate
+
+
+@intrinsic
+def store_first(typing: Any, array: Any, i: Any, vector: Any, count: Any) -> Any:
+    """array[i : i + count] = the first lanes of the vector."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = builder.bitcast(_address(context, builder, signature, args), _VECTOR.as_pointer())
+        mask = _first(builder, args[3])
+        _masked(builder, "store", ir.VoidType(), [args[2], address, ir.Constant(_INT, 4), mask])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, float32x16, types.intp), generate
+
+
+@intrinsic
+def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
+    """Return x * y + z, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        return builder.call(cgutils.get_or_insert_function(builder.module, function, f"llvm.fma.v{LANES}f32"), args)
+
+    return float32x16(float32x16, float32x16, float32x16), generate
+
+
+def _binary(instruction: str) -> Callable[..., Any]:
+    @intrinsic
+    def operation(typing: Any, x: Any, y: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, instruction)(*args)
+
+        return float32x16(float32x16, float32x16), generate
+
+    return operation
+
+
+add = _binary("fadd")
+sub = _binary("fsub")
+mul = _binary("fmul")
+
+
+@intrinsic
+def at_least(typing: Any, x: Any, floor: Any) -> Any:
+    """Return max(x, floor), and NaN where x is NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<", args[0], args[1]), args[1], args[0])
+
+    return float32x16(float32x16, float32x16), generate
+
+
+@intrinsic
+def where_positive(typing: Any, y: Any, x: Any) -> Any:
+    """Return x where y > 0, else 0: the gradient of a ReLU whose result is y."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        zeros = ir.Constant(_VECTOR, [0.0] * LANES)
+        return builder.select(builder.fcmp_ordered(">", args[0], zeros), args[1], zeros)
+
+    return float32x16(float32x16, float32x16), generate

@@ -1,0 +1,333 @@
+"""Winograd's convolution F(4x4, 3x3): 36 products give 4x4 results of a 3x3 kernel, where 144 would.
+
+    Y = A' [(G g G') * (B' d B)] A          (' is the transpose, * the product element by element)
+
+summed over input channels before the outer transform (A. Lavin, S. Gray, "Fast Algorithms for
+Convolutional Neural Networks", CVPR 2016, section 4.3). The sum over channels is a matrix product for
+each of the 36 elements, the planes. The gradients are the exact adjoint of each step:
+
+    dM = A dY A',   dV = dM U',   dX += B dV B',   dU = V' dM,   dg = G' dU G
+
+Tiles of all images are taken in blocks that stay in the second-level cache. A result depends on its
+own image only; gradients of weights are summed over tiles in their order, block by block.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .registry import helper, kernel
+from .simd import LANES, LOWEST, add, fill, load, load_first, store, zero
+from .taps import Pair
+from .tiles import ROWS, add_products, tile
+from .winograd_lines import (
+    add_input,
+    load6,
+    put,
+    read_gradient,
+    read_input,
+    store6,
+    weight_line,
+    weight_line_adjoint,
+    write_output,
+)
+
+PLANES = 36
+
+# Tiles of one block; a multiple of the rows of register tiles (6 or 12).
+BLOCK = 24
+
+_B = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ],
+    np.float64,
+).T
+_G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
+_A = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], np.float64).T
+
+
+def plane_size(channels: int) -> int:
+    """Return the floats from one plane of a block to the next.
+
+    Multiples of 4 KiB would put the planes of a tile into one set of the cache.
+    """
+    size = BLOCK * channels + LANES
+    return size + LANES if size % 1024 == 0 else size
+
+
+def _tiles_of(images: np.ndarray, before: Pair, counts: Pair, size: int) -> Any:
+    """Return tiles of size x size pixels, four apart: (n, down, across, size, size, channels)."""
+    height, width = (4 * (count - 1) + size for count in counts)
+    padded = np.zeros((images.shape[0], height, width, images.shape[3]))
+    rows = min(images.shape[1], height - before[0])
+    columns = min(images.shape[2], width - before[1])
+    padded[:, before[0] : before[0] + rows, before[1] : before[1] + columns] = images[:, :rows, :columns]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
+    return windows[:, ::4, ::4].transpose(0, 1, 2, 4, 5, 3)
+
+
+def _counts(y: np.ndarray) -> Pair:
+    return -(-y.shape[1] // 4), -(-y.shape[2] // 4)
+
+
+def _winograd_weights(w: np.ndarray, lines: np.ndarray, u: np.ndarray) -> None:
+    planes = np.einsum("ai,bj,ijck->abck", _G, _G, w).reshape(PLANES, w.shape[2], w.shape[3])
+    u.fill(0)
+    for panel in range(u.shape[1]):
+        part = planes[:, :, panel * LANES : (panel + 1) * LANES]
+        u[:, panel, :, : part.shape[2]] = part
+
+
+@kernel(reference=_winograd_weights, types=("float32",), working=("lines",))
+def winograd_weights(w, lines, u):  # type: ignore[no-untyped-def]
+    """u = G w G', plane by plane as panels: w (3, 3, inputs, outputs); u (36, panels of the outputs, inputs, 16)."""
+    inputs, outputs = w.shape[2], w.shape[3]
+    source, target = w.reshape(-1), u.reshape(-1)
+    plane, row = u.shape[1] * inputs * LANES, 3 * inputs * outputs
+    for panel in range(u.shape[1]):
+        lanes = outputs - panel * LANES
+        for c in range(inputs):
+            for j in range(3):
+                at = (j * inputs + c) * outputs + panel * LANES
+                if lanes >= LANES:
+                    column = weight_line(load(source, at), load(source, at + row), load(source, at + 2 * row))
+                else:
+                    column = weight_line(
+                        load_first(source, at, lanes),
+                        load_first(source, at + row, lanes),
+                        load_first(source, at + 2 * row, lanes),
+                    )
+                store6(lines, j * LANES, 3 * LANES, column)
+            for i in range(6):
+                at = i * 3 * LANES
+                values = weight_line(load(lines, at), load(lines, at + LANES), load(lines, at + 2 * LANES))
+                store6(target, i * 6 * plane + (panel * inputs + c) * LANES, plane, values)
+
+
+def _winograd_weight_gradient(du: np.ndarray, lines: np.ndarray, dw: np.ndarray) -> None:
+    planes = du.reshape(6, 6, *du.shape[1:])[..., : dw.shape[3]]
+    dw[...] = np.einsum("ai,bj,abck->ijck", _G, _G, planes)
+
+
+@kernel(reference=_winograd_weight_gradient, types=("float32",), working=("lines",))
+def winograd_weight_gradient(du, lines, dw):  # type: ignore[no-untyped-def]
+    """dw = G' du G; du (36, inputs, outputs rounded up to 16), dw (3, 3, inputs, outputs)."""
+    inputs, outputs = dw.shape[2], dw.shape[3]
+    width = du.shape[2]
+    source, target = du.reshape(-1), dw.reshape(-1)
+    for c in range(inputs):
+        for k in range(0, width, LANES):
+            for j in range(6):
+                column = load6(source, (j * inputs + c) * width + k, 6 * inputs * width)
+                p, q, r = weight_line_adjoint(*column)
+                store(lines, j * LANES, p)
+                store(lines, (6 + j) * LANES, q)
+                store(lines, (12 + j) * LANES, r)
+            for i in range(3):
+                p, q, r = weight_line_adjoint(*load6(lines, i * 6 * LANES, LANES))
+                at = (i * 3 * inputs + c) * outputs + k
+                put(target, at, p, outputs - k)
+                put(target, at + inputs * outputs, q, outputs - k)
+                put(target, at + 2 * inputs * outputs, r, outputs - k)
+
+
+@helper
+def _place(t, down, across):  # type: ignore[no-untyped-def]
+    """Return the image of tile t, and its first row and column of results."""
+    inner = t % (down * across)
+    return t // (down * across), inner // across * 4, inner % across * 4
+
+
+def _winograd_forward(
+    x: np.ndarray,
+    u: np.ndarray,
+    bias: np.ndarray,
+    relu: bool,
+    before: Pair,
+    v: np.ndarray,
+    lines: np.ndarray,
+    y: np.ndarray,
+) -> None:
+    tiles = _tiles_of(x, before, _counts(y), 6)
+    planes = np.einsum("pa,qb,nhwpqc->nhwabc", _B, _B, tiles)
+    weights = u.swapaxes(1, 2).reshape(6, 6, x.shape[3], -1)[..., : y.shape[3]]
+    results = np.einsum("ai,bj,nhwabc,abck->nhiwjk", _A, _A, planes, weights, optimize=True)
+    down, across = _counts(y)
+    whole = results.reshape(len(y), 4 * down, 4 * across, y.shape[3])[:, : y.shape[1], : y.shape[2]]
+    y[...] = np.maximum(whole + bias, 0) if relu else whole + bias
+
+
+@kernel(reference=_winograd_forward, types=("float32",), working=("v", "lines"))
+def winograd_forward(x, u, bias, relu, before, v, lines, y):  # type: ignore[no-untyped-def]
+    """y = the convolution of x with the weights that u was made of, + bias; negative results become 0 if `relu`.
+
+    x (n, height, width, inputs); u as `winograd_weights` gives it; bias (outputs,); before: rows and columns
+    of padding above and left of the image; y (n, out height, out width, outputs). Working memory: v (37, plane
+    size of the greater number of channels, rounded up to 16), lines (36 * 16,).
+    """
+    height, width, inputs = x.shape[1:]
+    rows, columns, outputs = y.shape[1:]
+    down, across = -(-rows // 4), -(-columns // 4)
+    source, target, planes, weights = x.reshape(-1), y.reshape(-1), v.reshape(-1), u.reshape(-1)
+    plane = v.shape[1]
+    channels = plane // BLOCK // LANES * LANES
+    floor = fill(np.float32(0) if relu else LOWEST)
+    tiles = len(x) * down * across
+    for first in range(0, tiles, BLOCK):
+        count = min(BLOCK, tiles - first)
+        for t in range(count):
+            n, top, left = _place(first + t, down, across)
+            image, at = n * height * width * inputs, t * channels
+            for c in range(0, inputs, LANES):
+                # One slot on: plane p of the products is written where plane p - 1 of the inputs was.
+                read_input(
+                    source, image, height, width, inputs, top - before[0], left - before[1], c, lines, planes,
+                    plane + at + c, plane,
+                )  # fmt: skip
+        for p in range(PLANES):
+            for panel in range(u.shape[1]):
+                b0 = (p * u.shape[1] + panel) * inputs * LANES
+                c0 = p * plane + panel * LANES
+                for t in range(0, count, ROWS):
+                    tile(
+                        planes, (p + 1) * plane + t * channels, channels, 0, 1, weights, b0, LANES, 1, inputs, zero(),
+                        planes, c0 + t * channels, channels, LANES, False, fill(LOWEST),
+                    )  # fmt: skip
+        for t in range(count):
+            n, top, left = _place(first + t, down, across)
+            image = n * rows * columns * outputs
+            for k in range(0, outputs, LANES):
+                start = load_first(bias, k, outputs - k)
+                write_output(
+                    planes, t * channels + k, plane, lines, start, floor, target, image, rows, columns, outputs, top,
+                    left, k,
+                )  # fmt: skip
+
+
+def _winograd_backward(
+    x: np.ndarray,
+    dy: np.ndarray,
+    y: np.ndarray,
+    masked: bool,
+    u: np.ndarray,
+    before: Pair,
+    v: np.ndarray,
+    m: np.ndarray,
+    lines: np.ndarray,
+    dx: np.ndarray,
+    du: np.ndarray,
+    db: np.ndarray,
+) -> None:
+    dy = np.where(y > 0, dy, np.float32(0)) if masked else dy
+    tiles = np.einsum("ai,bj,nhwijk->nhwabk", _A, _A, _tiles_of(dy, (0, 0), _counts(dy), 4))
+    if db.size:
+        db[: dy.shape[3]] = dy.sum(axis=(0, 1, 2), dtype=np.float64)
+    if du.size:
+        planes = np.einsum("pa,qb,nhwpqc->nhwabc", _B, _B, _tiles_of(x, before, _counts(dy), 6))
+        du.fill(0)
+        gradients = np.einsum("nhwabc,nhwabk->abck", planes, tiles, optimize=True)
+        du[..., : dy.shape[3]] = gradients.reshape(PLANES, x.shape[3], -1)
+    if dx.size:
+        weights = u.swapaxes(1, 2).reshape(6, 6, dy.shape[3], -1)[..., : dx.shape[3]]
+        pixels = np.einsum("pa,qb,nhwabk,abkc->nhwpqc", _B, _B, tiles, weights, optimize=True)
+        padded = np.zeros((len(dx), *(4 * count + 2 for count in _counts(dy)), dx.shape[3]))
+        for h in range(pixels.shape[1]):
+            for w in range(pixels.shape[2]):
+                padded[:, 4 * h : 4 * h + 6, 4 * w : 4 * w + 6] += pixels[:, h, w]
+        inside = padded[:, before[0] :, before[1] :][:, : dx.shape[1], : dx.shape[2]]
+        dx.fill(0)
+        dx[:, : inside.shape[1], : inside.shape[2]] = inside
+
+
+@kernel(reference=_winograd_backward, types=("float32",), working=("v", "m", "lines"))
+def winograd_backward(x, dy, y, masked, u, before, v, m, lines, dx, du, db):  # type: ignore[no-untyped-def]
+    """The gradients of `winograd_forward`; those whose array is empty are left out.
+
+    masked: a ReLU gave y, so dy counts only where y > 0; else y may be empty. u: the transform of the weights
+    with inputs and outputs exchanged (3, 3, outputs, inputs). dx like x; du (36, inputs, outputs rounded up
+    to 16); db (outputs rounded up to 16,). Working memory: v and m (36, plane size), lines as there.
+    """
+    inputs, outputs = x.shape[3], dy.shape[3]
+    down, across = -(-dy.shape[1] // 4), -(-dy.shape[2] // 4)
+    into, plane = dx.reshape(-1), v.shape[1]
+    channels = plane // BLOCK // LANES * LANES
+    into[:] = 0
+    du.reshape(-1)[:] = 0
+    db[:] = 0
+    part = np.empty(db.size, np.float32)
+    tiles = len(dy) * down * across
+    for first in range(0, tiles, BLOCK):
+        count = min(BLOCK, tiles - first)
+        part[:] = 0
+        for t in range(count):
+            n, top, left = _place(first + t, down, across)
+            _read_both(x, dy, y, masked, before, n, top, left, lines, v, m, t * channels, du.size > 0, part)
+        for k in range(db.size):
+            db[k] += part[k]
+        for p in range(PLANES):
+            if du.size:
+                _multiply_weights(v, m, p, channels, count, inputs, du)
+            if dx.size:
+                _multiply_inputs(m, u, p, channels, count, outputs, v)
+        if dx.size:
+            for t in range(count):
+                n, top, left = _place(first + t, down, across)
+                image = n * dx.shape[1] * dx.shape[2] * inputs
+                for c in range(0, inputs, LANES):
+                    add_input(
+                        v.reshape(-1), t * channels + c, plane, lines, into, image, dx.shape[1], dx.shape[2], inputs,
+                        top - before[0], left - before[1], c,
+                    )  # fmt: skip
+
+
+@helper
+def _read_both(x, dy, y, masked, before, n, top, left, lines, v, m, at, needs_inputs, part):  # type: ignore[no-untyped-def]
+    """Transform one tile of gradients, add up its pixels in `part`, and transform its inputs if they are needed."""
+    height, width, inputs = x.shape[1:]
+    rows, columns, outputs = dy.shape[1:]
+    plane = v.shape[1]
+    if needs_inputs:
+        for c in range(0, inputs, LANES):
+            read_input(
+                x.reshape(-1), n * height * width * inputs, height, width, inputs, top - before[0], left - before[1], c,
+                lines, v.reshape(-1), at + c, plane,
+            )  # fmt: skip
+    for k in range(0, outputs, LANES):
+        total = read_gradient(
+            dy.reshape(-1), y.reshape(-1), masked, n * rows * columns * outputs, rows, columns, outputs, top, left, k,
+            lines, m.reshape(-1), at + k, plane,
+        )  # fmt: skip
+        if part.size:
+            store(part, k, add(load(part, k), total))
+
+
+@helper
+def _multiply_weights(v, m, p, channels, count, inputs, du):  # type: ignore[no-untyped-def]
+    """du[p] += V' dM."""
+    at, width = p * v.shape[1], du.shape[2]
+    for k in range(0, width, LANES):
+        c0 = p * inputs * width + k
+        add_products(
+            v.reshape(-1), at, 0, channels, m.reshape(-1), at + k, channels, 1, count, du.reshape(-1), c0, width,
+            inputs, LANES,
+        )  # fmt: skip
+
+
+@helper
+def _multiply_inputs(m, u, p, channels, count, outputs, v):  # type: ignore[no-untyped-def]
+    """dV[p] = dM U', written over V[p]."""
+    a, b, c = m.reshape(-1), u.reshape(-1), v.reshape(-1)
+    for panel in range(u.shape[1]):
+        b0 = (p * u.shape[1] + panel) * outputs * LANES
+        for t in range(0, count, ROWS):
+            at = p * v.shape[1] + t * channels
+            tile(
+                a, at, channels, 0, 1, b, b0, LANES, 1, outputs, zero(), c, at + panel * LANES, channels, LANES, False,
+                fill(LOWEST),
+            )  # fmt: skip

@@ -1,0 +1,218 @@
+"""The transforms of Winograd's F(4x4, 3x3) on vectors of channels: lines of six values, and whole tiles.
+
+The matrices are those of `winograd.py`, multiplied out.
+"""
+
+import numpy as np
+
+from .registry import helper
+from .simd import LANES, add, at_least, fill, fma, load, load_first, mul, store, store_first, sub, where_positive, zero
+
+_f = np.float32
+
+
+@helper
+def input_line(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
+    """B' times six values."""
+    four = fill(_f(4))
+    t, u = fma(fill(_f(-4)), c, e), fma(fill(_f(-4)), b, d)
+    v, w = sub(e, c), mul(fill(_f(2)), sub(d, b))
+    first = fma(fill(_f(-5)), c, fma(four, a, e))
+    last = fma(fill(_f(-5)), d, fma(four, b, f))
+    return first, add(t, u), sub(t, u), add(v, w), sub(v, w), last
+
+
+@helper
+def input_line_adjoint(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
+    """B times six values."""
+    four = fill(_f(4))
+    s, t, u, v = add(b, c), sub(c, b), add(d, e), sub(e, d)
+    second = fma(four, add(t, f), mul(fill(_f(2)), v))
+    third = sub(fma(fill(_f(-5)), a, mul(fill(_f(-4)), s)), u)
+    fourth = sub(fma(fill(_f(-5)), f, mul(fill(_f(-2)), v)), t)
+    return mul(four, a), second, third, fourth, add(add(a, s), u), f
+
+
+@helper
+def output_line(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
+    """A' times six values."""
+    s, t, u, v = add(b, c), sub(b, c), add(d, e), sub(d, e)
+    return add(add(a, s), u), fma(fill(_f(2)), v, t), fma(fill(_f(4)), u, s), add(fma(fill(_f(8)), v, t), f)
+
+
+@helper
+def output_line_adjoint(a, b, c, d):  # type: ignore[no-untyped-def]
+    """A times four values."""
+    even, odd = add(a, c), add(b, d)
+    even2, odd2 = fma(fill(_f(4)), c, a), fma(fill(_f(8)), d, mul(fill(_f(2)), b))
+    return a, add(even, odd), sub(even, odd), add(even2, odd2), sub(even2, odd2), d
+
+
+@helper
+def weight_line(a, b, c):  # type: ignore[no-untyped-def]
+    """G times three values."""
+    s = mul(fill(_f(-1 / 6)), add(a, c))
+    t = mul(fill(_f(1 / 6)), b)
+    u = fma(fill(_f(1 / 24)), a, mul(fill(_f(1 / 6)), c))
+    v = mul(fill(_f(1 / 12)), b)
+    return mul(fill(_f(0.25)), a), sub(s, t), add(s, t), add(u, v), sub(u, v), c
+
+
+@helper
+def weight_line_adjoint(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
+    """G' times six values."""
+    s, t, u, v = add(b, c), sub(c, b), add(d, e), sub(d, e)
+    first = fma(fill(_f(1 / 24)), u, fma(fill(_f(-1 / 6)), s, mul(fill(_f(0.25)), a)))
+    second = fma(fill(_f(1 / 12)), v, mul(fill(_f(1 / 6)), t))
+    return first, second, fma(fill(_f(1 / 6)), sub(u, s), f)
+
+
+@helper
+def load6(array, at, step):  # type: ignore[no-untyped-def]
+    return (
+        load(array, at),
+        load(array, at + step),
+        load(array, at + 2 * step),
+        load(array, at + 3 * step),
+        load(array, at + 4 * step),
+        load(array, at + 5 * step),
+    )
+
+
+@helper
+def store6(array, at, step, vectors):  # type: ignore[no-untyped-def]
+    a, b, c, d, e, f = vectors
+    store(array, at, a)
+    store(array, at + step, b)
+    store(array, at + 2 * step, c)
+    store(array, at + 3 * step, d)
+    store(array, at + 4 * step, e)
+    store(array, at + 5 * step, f)
+
+
+@helper
+def _pixel(x, at, inside, lanes):  # type: ignore[no-untyped-def]
+    if not inside:
+        return zero()
+    if lanes >= LANES:
+        return load(x, at)
+    return load_first(x, at, lanes)
+
+
+@helper
+def put(y, at, vector, lanes):  # type: ignore[no-untyped-def]
+    if lanes >= LANES:
+        store(y, at, vector)
+    else:
+        store_first(y, at, vector, lanes)
+
+
+@helper
+def read_input(x, image, height, width, channels, top, left, c, t, v, v0, plane):  # type: ignore[no-untyped-def]
+    """Write B' d B of the 6x6 pixels from (top, left), sixteen channels from c, to the planes of v."""
+    lanes = channels - c
+    step = width * channels
+    for j in range(6):
+        w = left + j
+        inside = (w >= 0) & (w < width)
+        at = image + (top * width + w) * channels + c
+        column = input_line(
+            _pixel(x, at, inside & (top >= 0) & (top < height), lanes),
+            _pixel(x, at + step, inside & (top >= -1) & (top < height - 1), lanes),
+            _pixel(x, at + 2 * step, inside & (top >= -2) & (top < height - 2), lanes),
+            _pixel(x, at + 3 * step, inside & (top >= -3) & (top < height - 3), lanes),
+            _pixel(x, at + 4 * step, inside & (top >= -4) & (top < height - 4), lanes),
+            _pixel(x, at + 5 * step, inside & (top >= -5) & (top < height - 5), lanes),
+        )
+        store6(t, j * LANES, 6 * LANES, column)
+    for i in range(6):
+        row = input_line(*load6(t, i * 6 * LANES, LANES))
+        store6(v, v0 + i * 6 * plane, plane, row)
+
+
+@helper
+def write_output(m, m0, plane, t, start, floor, y, image, height, width, channels, top, left, c):  # type: ignore[no-untyped-def]
+    """Write A' M A + start, at least `floor`, to the 4x4 results from (top, left) that lie in the image."""
+    lanes = channels - c
+    for j in range(6):
+        p, q, r, s = output_line(*load6(m, m0 + j * plane, 6 * plane))
+        store(t, j * LANES, p)
+        store(t, (6 + j) * LANES, q)
+        store(t, (12 + j) * LANES, r)
+        store(t, (18 + j) * LANES, s)
+    for i in range(min(4, height - top)):
+        p, q, r, s = output_line(*load6(t, i * 6 * LANES, LANES))
+        at = image + ((top + i) * width + left) * channels + c
+        put(y, at, at_least(add(p, start), floor), lanes)
+        if left + 1 < width:
+            put(y, at + channels, at_least(add(q, start), floor), lanes)
+        if left + 2 < width:
+            put(y, at + 2 * channels, at_least(add(r, start), floor), lanes)
+        if left + 3 < width:
+            put(y, at + 3 * channels, at_least(add(s, start), floor), lanes)
+
+
+@helper
+def _slope(dy, y, at, lanes, masked):  # type: ignore[no-untyped-def]
+    gradient = _pixel(dy, at, True, lanes)
+    return where_positive(_pixel(y, at, True, lanes), gradient) if masked else gradient
+
+
+@helper
+def read_gradient(dy, y, masked, image, height, width, channels, top, left, c, t, m, m0, plane):  # type: ignore[no-untyped-def]
+    """Write A dY A' of the 4x4 gradients from (top, left) to the planes of m; return their sum over pixels.
+
+    Gradients outside the image are 0, and, if `masked`, so are those where y is not positive.
+    """
+    lanes = channels - c
+    total = zero()
+    step = width * channels
+    for j in range(4):
+        at = image + (top * width + left + j) * channels + c
+        p = q = r = s = zero()
+        if left + j < width:
+            p = _slope(dy, y, at, lanes, masked)
+            if top + 1 < height:
+                q = _slope(dy, y, at + step, lanes, masked)
+            if top + 2 < height:
+                r = _slope(dy, y, at + 2 * step, lanes, masked)
+            if top + 3 < height:
+                s = _slope(dy, y, at + 3 * step, lanes, masked)
+        total = add(total, add(add(p, q), add(r, s)))
+        store6(t, j * LANES, 4 * LANES, output_line_adjoint(p, q, r, s))
+    for i in range(6):
+        k = i * 4 * LANES
+        row = output_line_adjoint(load(t, k), load(t, k + LANES), load(t, k + 2 * LANES), load(t, k + 3 * LANES))
+        store6(m, m0 + i * 6 * plane, plane, row)
+    return total
+
+
+@helper
+def _add_to(x, at, vector, lanes):  # type: ignore[no-untyped-def]
+    if lanes >= LANES:
+        store(x, at, add(load(x, at), vector))
+    else:
+        store_first(x, at, add(load_first(x, at, lanes), vector), lanes)
+
+
+@helper
+def add_input(v, v0, plane, t, dx, image, height, width, channels, top, left, c):  # type: ignore[no-untyped-def]
+    """Add B dV B' to the 6x6 pixels from (top, left) that lie in the image."""
+    lanes = channels - c
+    for j in range(6):
+        store6(t, j * LANES, 6 * LANES, input_line_adjoint(*load6(v, v0 + j * plane, 6 * plane)))
+    for i in range(max(0, -top), min(6, height - top)):
+        a, b, d, e, f, g = input_line_adjoint(*load6(t, i * 6 * LANES, LANES))
+        at = image + ((top + i) * width + left) * channels + c
+        if left >= 0 and left < width:
+            _add_to(dx, at, a, lanes)
+        if left >= -1 and left + 1 < width:
+            _add_to(dx, at + channels, b, lanes)
+        if left >= -2 and left + 2 < width:
+            _add_to(dx, at + 2 * channels, d, lanes)
+        if left >= -3 and left + 3 < width:
+            _add_to(dx, at + 3 * channels, e, lanes)
+        if left >= -4 and left + 4 < width:
+            _add_to(dx, at + 4 * channels, f, lanes)
+        if left >= -5 and left + 5 < width:
+            _add_to(dx, at + 5 * channels, g, lanes)

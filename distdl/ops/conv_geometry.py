@@ -1,0 +1,41 @@
+"""The extents of a convolution."""
+
+import copy
+
+import numpy as np
+
+from ..core.errors import ArgumentError
+from ..kernels.taps import Pair
+from .checking import IMAGES
+
+Padding = tuple[Pair, Pair]
+
+
+class Geometry:
+    """The extents of one convolution."""
+
+    def __init__(self, x: np.ndarray, w: np.ndarray, stride: Pair, padding: Padding, dilation: Pair, groups: int):
+        self.images = x.shape
+        self.kernel = w.shape[:2]
+        self.groups = groups
+        self.inputs, self.outputs = w.shape[2], w.shape[3] // groups
+        self.stride, self.dilation = stride, dilation
+        self.before = (padding[0][0], padding[1][0])
+        self.out = tuple(self._extent(x, axis, sum(padding[axis])) for axis in range(2))
+        self.depth = self.kernel[0] * self.kernel[1] * self.inputs
+
+    def _extent(self, x: np.ndarray, axis: int, padding: int) -> int:
+        room = x.shape[1 + axis] + padding
+        reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1
+        if room < reach:
+            name = ("height", "width")[axis]
+            raise ArgumentError(
+                f"`x` (shape {x.shape}) must have a padded {name} (={room}) >= {reach}, what the kernel spans: {IMAGES}"
+            )
+        return int((room - reach) // self.stride[axis] + 1)
+
+    def one_group(self) -> "Geometry":
+        """Return the geometry of one of the groups."""
+        g = copy.copy(self)
+        g.groups, g.images = 1, (*self.images[:3], self.inputs)
+        return g

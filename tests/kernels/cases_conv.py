@@ -1,0 +1,132 @@
+"""Arguments of the convolutions of float32: no image, one pixel, edges on every side, channels of all remainders."""
+
+from typing import Any
+
+import numpy as np
+
+from distdl.kernels import winograd
+from distdl.kernels.simd import LANES
+
+from .cases import Draw, Generator, case, extents, normal, windows
+
+
+def whole(channels: int) -> int:
+    return -(-channels // LANES) * LANES
+
+
+@case
+def pack(rng: Generator, dtype: Any) -> Draw:
+    for rows, columns in ((1, 1), (3, 16), (5, 17), (7, 47), (0, 5)):
+        yield normal(rng, dtype, rows, columns), normal(rng, dtype, whole(columns) // LANES, rows, LANES)
+
+
+def direct(rng: Generator, dtype: Any) -> Draw:
+    """Yield x, w, (before, stride), result."""
+    for inputs, outputs in ((1, 1), (3, 20), (17, 16), (5, 33)):
+        for image, kernel, stride, padding, dilation in windows():
+            if dilation == (1, 1):
+                result = normal(rng, dtype, *extents(image, kernel, stride, padding, dilation), outputs)
+                place = (padding[0][0], padding[1][0]), stride
+                yield normal(rng, dtype, *image, inputs), normal(rng, dtype, *kernel, inputs, outputs), place, result
+
+
+def padded(x: np.ndarray, w: np.ndarray, place: Any, y: np.ndarray) -> list[int]:
+    """Return the rows and columns that hold an image and all that windows see around it."""
+    (before, stride) = place
+    return [max(before[i] + x.shape[1 + i], (y.shape[1 + i] - 1) * stride[i] + w.shape[i]) for i in range(2)]
+
+
+@case
+def direct_forward(rng: Generator, dtype: Any) -> Draw:
+    for x, w, place, y in direct(rng, dtype):
+        for relu in (False, True):
+            packed = np.empty((whole(w.shape[3]) // LANES, w[..., 0].size, LANES), dtype)
+            memory = np.empty((*padded(x, w, place, y), x.shape[3]), dtype)
+            yield x, w, normal(rng, dtype, w.shape[3]), relu, *place, packed, memory, y
+
+
+@case
+def direct_input_gradient(rng: Generator, dtype: Any) -> Draw:
+    for x, w, (before, stride), dy in direct(rng, dtype):
+        for masked in (False, True):
+            reach = [(x.shape[1 + i] - 1 + before[i]) // stride[i] + 1 for i in range(2)]
+            rows = [(w.shape[i] - 1) // stride[i] + max(dy.shape[1 + i], reach[i]) for i in range(2)]
+            packed = np.empty(whole(x.shape[3]) * w[:, :, 0].size, dtype)
+            memory = np.empty((*rows, dy.shape[3]), dtype)
+            yield dy, normal(rng, dtype, *dy.shape), masked, w, before, stride, packed, memory, x
+
+
+@case
+def direct_weight_gradient(rng: Generator, dtype: Any) -> Draw:
+    for x, w, place, dy in direct(rng, dtype):
+        for masked in (False, True):
+            memory = np.empty((*padded(x, w, place, dy), x.shape[3]), dtype)
+            rows = np.empty((dy.shape[1] * dy.shape[2], whole(dy.shape[3])), dtype)
+            yield x, dy, normal(rng, dtype, *dy.shape), masked, *place, memory, rows, w, np.empty(dy.shape[3], dtype)
+
+
+def lines() -> np.ndarray:
+    return np.empty(winograd.PLANES * LANES, np.float32)
+
+
+def planes(count: int, channels: int) -> np.ndarray:
+    return np.empty((count, winograd.plane_size(whole(channels))), np.float32)
+
+
+def transformed(rng: Generator, dtype: Any, inputs: int, outputs: int) -> np.ndarray:
+    u = np.zeros((winograd.PLANES, whole(outputs) // LANES, inputs, LANES), dtype)
+    winograd.winograd_weights(normal(rng, dtype, 3, 3, inputs, outputs), lines(), u)
+    return u
+
+
+@case
+def winograd_weights(rng: Generator, dtype: Any) -> Draw:
+    for inputs, outputs in ((1, 1), (16, 16), (5, 35)):
+        u = normal(rng, dtype, winograd.PLANES, whole(outputs) // LANES, inputs, LANES)
+        yield normal(rng, dtype, 3, 3, inputs, outputs), lines(), u
+
+
+@case
+def winograd_weight_gradient(rng: Generator, dtype: Any) -> Draw:
+    for inputs, outputs in ((1, 1), (16, 16), (5, 35)):
+        du = normal(rng, dtype, winograd.PLANES, inputs, whole(outputs))
+        yield du, lines(), normal(rng, dtype, 3, 3, inputs, outputs)
+
+
+def convolved(rng: Generator, dtype: Any) -> Draw:
+    """Yield x, before, result."""
+    for image, out, before in (
+        ((2, 8, 8), (8, 8), (1, 1)),
+        ((0, 8, 8), (8, 8), (1, 1)),
+        ((3, 5, 9), (5, 9), (1, 1)),
+        ((1, 1, 1), (1, 1), (1, 1)),
+        ((2, 7, 6), (5, 4), (0, 0)),
+        ((1, 6, 3), (8, 7), (2, 4)),
+        ((30, 4, 4), (4, 4), (1, 1)),
+    ):
+        for inputs, outputs in ((16, 16), (17, 40), (1, 3)):
+            yield normal(rng, dtype, *image, inputs), before, normal(rng, dtype, image[0], *out, outputs)
+
+
+@case
+def winograd_forward(rng: Generator, dtype: Any) -> Draw:
+    for x, before, y in convolved(rng, dtype):
+        u = transformed(rng, dtype, x.shape[3], y.shape[3])
+        memory = planes(winograd.PLANES + 1, max(x.shape[3], y.shape[3]))
+        for relu in (False, True):
+            yield x, u, normal(rng, dtype, y.shape[3]), relu, before, memory, lines(), y
+
+
+@case
+def winograd_backward(rng: Generator, dtype: Any) -> Draw:
+    for x, before, dy in convolved(rng, dtype):
+        u = transformed(rng, dtype, dy.shape[3], x.shape[3])
+        memory = [planes(winograd.PLANES, max(x.shape[3], dy.shape[3])) for _ in range(2)]
+        du = normal(rng, dtype, winograd.PLANES, x.shape[3], whole(dy.shape[3]))
+        db = normal(rng, dtype, whole(dy.shape[3]))
+        db[dy.shape[3] :] = 0
+        arguments = x, dy, normal(rng, dtype, *dy.shape)
+        no_images, none = np.empty((0, 0, 0, 0), dtype), np.empty((0, 0, 0), dtype)
+        yield *arguments, True, u, before, *memory, lines(), x.copy(), du, db
+        yield *arguments, False, u, before, *memory, lines(), x.copy(), none, db
+        yield *arguments, False, no_images, before, *memory, lines(), no_images, du, db[:0]
