@@ -13,7 +13,9 @@ VARIABLES = {
     "DISTDL_CONTROL_ADDRESS": "HOST or HOST:PORT of rank 0 for the control channel, where that is not found",
     "DISTDL_DATA": "directory of data sets",
     "DISTDL_CACHE_DIR": "directory of compiled kernels",
+    "DISTDL_EXACT": "1: no convolution by Winograd's algorithm, which rounds more",
     "DISTDL_MAX_FILE_BYTES": "the most that a reader takes from one file",
+    "DISTDL_TIMELINE": "file for a timeline of the whole run, one for each rank",
 }
 """What each variable means."""
 
@@ -41,17 +43,27 @@ def control_address() -> tuple[str, int] | None:
 
 def data_directory() -> Path | None:
     """Return the directory of data sets; None where nobody has said."""
-    return _directory("DISTDL_DATA")
+    return _path("DISTDL_DATA")
 
 
 def cache_directory() -> Path | None:
     """Return the directory for compiled kernels; None where nobody has said."""
-    return _directory("DISTDL_CACHE_DIR")
+    return _path("DISTDL_CACHE_DIR")
+
+
+def exact() -> bool:
+    """Return whether convolutions are told to keep to algorithms that round least."""
+    return checks.one_of("DISTDL_EXACT", _get("DISTDL_EXACT") or "0", ("0", "1")) == "1"
 
 
 def max_file_bytes() -> int | None:
     """Return the most that a reader may take from one file; None where nobody has said."""
     return _positive("DISTDL_MAX_FILE_BYTES")
+
+
+def timeline_path() -> Path | None:
+    """Return the file for a timeline of the whole run; None where nobody has said."""
+    return _path("DISTDL_TIMELINE")
 
 
 def unknown() -> list[str]:
@@ -64,7 +76,7 @@ def _get(name: str) -> str:
     return os.environ.get(name, "").strip()
 
 
-def _directory(name: str) -> Path | None:
+def _path(name: str) -> Path | None:
     value = os.environ.get(name, "")
     return Path(value) if value else None
 
