@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .comm import Communicator, world
     from .core.errors import DistdlError
     from .core.random import manual_seed
+    from .core.spans import timeline
     from .parallel import DistributedOptimizer, GradientSynchronizer
     from .train import Trainer
 
@@ -64,6 +65,7 @@ _NAMES = {
     "GradientSynchronizer": "parallel",
     "Trainer": "train",
     "manual_seed": "core.random",
+    "timeline": "core.spans",
     "world": "comm",
 }
 
@@ -97,6 +99,7 @@ __all__ = [
     "parallel",
     "stack",
     "tensor",
+    "timeline",
     "train",
     "where",
     "world",

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..core import settings, threads
+from ..core import settings, spans, threads
 from ..core.errors import LaunchError
 from .base import Communicator
 from .launcher import Launcher, find_launcher
@@ -30,6 +30,7 @@ def world() -> Communicator:
     global _world
     if _world is None:
         _world = _make()
+        spans.set_rank(_world.rank, _world.size)
     return _world
 
 

@@ -20,7 +20,8 @@ def bad_type(name: str, value: Any, rule: str) -> ArgumentTypeError:
 
 def integer(name: str, value: Any, minimum: int | None = None) -> int:
     """Return `value` as an int, or raise if it is none or lies below `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    # The type alone decides nearly always, and asking an abstract class takes longer.
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, numbers.Integral)):
         raise bad_type(name, value, "must be an integer")
     if minimum is not None and value < minimum:
         raise bad_value(name, int(value), f"must be >= {minimum}")
@@ -37,7 +38,7 @@ def real(
     below: float | None = None,
 ) -> float:
     """Return `value` as a finite float within `minimum <= value <= maximum`, `above < value < below`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         raise bad_type(name, value, "must be a real number")
     number = float(value)
     if not math.isfinite(number):
@@ -62,7 +63,7 @@ def one_of(name: str, value: Any, allowed: Collection[Any]) -> Any:
 
 def pair(name: str, value: Any, minimum: int = 0) -> tuple[int, int]:
     """Return `value`, an int or two ints (height, width), as two ints >= `minimum`."""
-    if isinstance(value, numbers.Integral):
+    if type(value) is not tuple and isinstance(value, numbers.Integral):
         value = (value, value)
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise bad_type(name, value, "must be an integer or a pair (height, width)")

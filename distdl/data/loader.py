@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import checks, random
+from ..core import checks, random, spans
 from .dataset import Dataset, IterableDataset
 from .fetch import Fetcher
 from .plan import Position, read_state
@@ -124,7 +124,7 @@ class DataLoader:
         source = self._source(epoch, skip)
         named = None
         try:
-            for samples, batch in source:
+            for samples, batch in spans.waits(source, "next batch"):
                 named = random.Batch(epoch, samples)
                 self._position.advance(epoch, self._items_per_batch)
                 random.set_batch(named)
