@@ -3,9 +3,9 @@
 import inspect
 import itertools
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Union, final
 
 import numpy as np
 
@@ -21,69 +21,93 @@ Hook = Callable[[np.ndarray], np.ndarray | None]
 _orders = itertools.count()
 
 
+@final
 class Node:
     """One recorded operation.
 
     Attributes:
+        function: the operation.
         backward: the operation's gradient function; None once freed.
         edges: for each positional argument the node or leaf that its gradient goes to, or None.
-        versions: for each array that `backward` may read, its version cell and the count it had.
+        cells: version cells of the tensors whose arrays `backward` may read.
+        count: what they added up to when the operation ran; they only grow.
         checksums: under `detect_anomaly`, arrays that `backward` may read with their checksums; else None.
         shape, dtype: of the result, and so of its gradient.
         hooks: functions that see, and may replace, the gradient of the result.
         retained: the result, if `retain_grad` was asked for.
-        is_ours: whether arrays that `backward` makes are nobody else's, as operations of `distdl.ops` promise.
+        layer: under a timeline, name of the module that ran the operation; else not set.
     """
 
     __slots__ = (
         "backward",
+        "cells",
         "checksums",
+        "count",
         "dtype",
         "edges",
+        "function",
         "hooks",
-        "is_ours",
-        "name",
+        "layer",
         "order",
         "retained",
         "shape",
-        "takes_wanted",
-        "versions",
     )
+    layer: str
 
     def __init__(
-        self, function: Callable[..., Any], backward: Callable[..., Any], edges: tuple[Edge, ...], result: np.ndarray
+        self, function: Callable[..., Any], backward: Callable[..., Any], edges: Sequence[Edge], result: np.ndarray
     ):
+        if type(backward) is not FunctionType and not callable(backward):
+            raise GraphError(
+                f"`{function.__name__}` must return its result and a function for its gradient, not {backward!r}"
+            )
         self.order = next(_orders)
-        self.name = function.__name__
-        self.is_ours = OPS.get(self.name) is function
+        self.function = function
         self.backward: Callable[..., Any] | None = backward
-        self.takes_wanted = _takes_wanted(backward, self.name)
         self.edges = edges
-        self.versions: list[tuple[list[int], int]] = []
+        self.cells: Sequence[list[int]] = ()
+        self.count = 0
         self.checksums: list[tuple[np.ndarray, int]] | None = None
         self.shape = result.shape
         self.dtype = result.dtype
         self.hooks: list[Hook] | None = None
         self.retained: weakref.ref[Tensor] | None = None
 
+    @property
+    def name(self) -> str:
+        """The operation's name."""
+        return self.function.__name__
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether arrays that `backward` makes are nobody else's, as operations of `distdl.ops` promise."""
+        return OPS.get(self.name) is self.function
+
+    def watch(self, cells: Sequence[list[int]]) -> None:
+        """Remember the versions of what `backward` may read."""
+        self.cells = cells
+        self.count = _total(cells)
+
     def free(self) -> None:
         """Let go of everything that was kept for the gradient."""
         self.backward = self.hooks = self.retained = self.checksums = None
-        self.edges = ()
-        self.versions = []
+        self.edges = self.cells = ()
 
     def gradients(self, dy: np.ndarray, wanted: tuple[Any, ...]) -> tuple[Any, ...]:
         """Run the operation's gradient function after checking that nothing it reads has changed."""
-        for cell, count in self.versions:
-            if cell[0] != count:
-                raise GraphError(
-                    f"a tensor that the gradient of `{self.name}` needs was changed in place after `{self.name}` "
-                    f"used it (version {cell[0]}, expected {count}); change it after backward(), or change a copy"
-                )
+        if self.cells and _total(self.cells) != self.count:
+            raise GraphError(
+                f"a tensor that the gradient of `{self.name}` needs was changed in place after `{self.name}` "
+                f"used it ({_total(self.cells) - self.count} times); change it after backward(), or change a copy"
+            )
         if self.checksums is not None:
             self._check_read(dy)
-        assert self.backward is not None
-        results = self.backward(dy, wanted) if self.takes_wanted else self.backward(dy)
+        backward: Any = self.backward
+        if type(backward) is FunctionType and backward.__defaults__ is None:
+            takes_wanted = backward.__code__.co_argcount > 1
+        else:
+            takes_wanted = _takes_wanted(backward)
+        results = backward(dy, wanted) if takes_wanted else backward(dy)
         if not isinstance(results, tuple):
             results = (results,)
         if len(results) != len(wanted):
@@ -120,12 +144,15 @@ def _checksum(array: np.ndarray) -> int:
     return hash(array.tobytes())
 
 
-def _takes_wanted(backward: Any, name: str) -> bool:
+def _total(cells: Sequence[list[int]]) -> int:
+    total = 0
+    for cell in cells:
+        total += cell[0]
+    return total
+
+
+def _takes_wanted(backward: Any) -> bool:
     """Say whether a gradient function is `backward(dy, wanted)` or `backward(dy)`; defaults do not count."""
-    if type(backward) is FunctionType and not backward.__defaults__:
-        return backward.__code__.co_argcount > 1
-    if not callable(backward):
-        raise GraphError(f"`{name}` must return its result and a function for its gradient, not {backward!r}")
     parameters = [
         parameter
         for parameter in inspect.signature(backward).parameters.values()

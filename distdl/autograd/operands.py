@@ -18,7 +18,7 @@ def unify(a: Any, b: Any) -> tuple[Any, Any]:
     """
     a_is_tensor, b_is_tensor = hasattr(a, "_version"), hasattr(b, "_version")
     if a_is_tensor and b_is_tensor:
-        if a.dtype == b.dtype:
+        if a._data.dtype == b._data.dtype:
             return a, b
         if a.dtype.kind == b.dtype.kind == "f":
             raise checks.bad_type("dtype", f"{a.dtype} and {b.dtype}", "must be the same in both; use .astype()")

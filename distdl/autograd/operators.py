@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from .tensor import Tensor
 
 
-def _apply(function: Any, *args: Any, **options: Any) -> Tensor:
-    from .tensor import apply
-
-    return apply(function, *args, **options)
+apply: Callable[..., Tensor] = None  # type: ignore[assignment]
+"""`distdl.autograd.apply`; `tensor.py` puts it here, since it needs `Tensor`, which needs what is below."""
 
 
 class Operators:
@@ -43,46 +41,46 @@ class Operators:
     # --- arithmetic ---
 
     def __add__(self, other: Any) -> Tensor:
-        return _apply(arithmetic.add, *unify(self, other))
+        return apply(arithmetic.add, *unify(self, other))
 
     def __radd__(self, other: Any) -> Tensor:
-        return _apply(arithmetic.add, *unify(other, self))
+        return apply(arithmetic.add, *unify(other, self))
 
     def __sub__(self, other: Any) -> Tensor:
-        return _apply(arithmetic.subtract, *unify(self, other))
+        return apply(arithmetic.subtract, *unify(self, other))
 
     def __rsub__(self, other: Any) -> Tensor:
-        return _apply(arithmetic.subtract, *unify(other, self))
+        return apply(arithmetic.subtract, *unify(other, self))
 
     def __mul__(self, other: Any) -> Tensor:
-        return _apply(arithmetic.multiply, *unify(self, other))
+        return apply(arithmetic.multiply, *unify(self, other))
 
     def __rmul__(self, other: Any) -> Tensor:
-        return _apply(arithmetic.multiply, *unify(other, self))
+        return apply(arithmetic.multiply, *unify(other, self))
 
     def __truediv__(self, other: Any) -> Tensor:
-        return _apply(arithmetic.divide, *unify(self, other))
+        return apply(arithmetic.divide, *unify(self, other))
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return _apply(arithmetic.divide, *unify(other, self))
+        return apply(arithmetic.divide, *unify(other, self))
 
     def __pow__(self, other: Any) -> Tensor:
-        return _apply(arithmetic.power, *unify(self, other))
+        return apply(arithmetic.power, *unify(self, other))
 
     def __rpow__(self, other: Any) -> Tensor:
-        return _apply(arithmetic.power, *unify(other, self))
+        return apply(arithmetic.power, *unify(other, self))
 
     def __matmul__(self, other: Any) -> Tensor:
-        return _apply(matmul.matmul, *unify(self, other))
+        return apply(matmul.matmul, *unify(self, other))
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return _apply(matmul.matmul, *unify(other, self))
+        return apply(matmul.matmul, *unify(other, self))
 
     def __neg__(self) -> Tensor:
-        return _apply(arithmetic.negative, self)
+        return apply(arithmetic.negative, self)
 
     def __abs__(self) -> Tensor:
-        return _apply(elementwise.absolute, self)
+        return apply(elementwise.absolute, self)
 
     # --- in place: real where nothing is recorded, else the name is bound to a new tensor ---
 
@@ -166,64 +164,64 @@ class Operators:
     # --- functions of the values ---
 
     def exp(self) -> Tensor:
-        return _apply(elementwise.exp, self)
+        return apply(elementwise.exp, self)
 
     def log(self) -> Tensor:
-        return _apply(elementwise.log, self)
+        return apply(elementwise.log, self)
 
     def sqrt(self) -> Tensor:
-        return _apply(elementwise.sqrt, self)
+        return apply(elementwise.sqrt, self)
 
     def abs(self) -> Tensor:
-        return _apply(elementwise.absolute, self)
+        return apply(elementwise.absolute, self)
 
     def sin(self) -> Tensor:
-        return _apply(elementwise.sin, self)
+        return apply(elementwise.sin, self)
 
     def cos(self) -> Tensor:
-        return _apply(elementwise.cos, self)
+        return apply(elementwise.cos, self)
 
     def pow(self, exponent: Any) -> Tensor:
         return self.__pow__(exponent)
 
     def relu(self) -> Tensor:
-        return _apply(activation.relu, self)
+        return apply(activation.relu, self)
 
     def sigmoid(self) -> Tensor:
-        return _apply(activation.sigmoid, self)
+        return apply(activation.sigmoid, self)
 
     def tanh(self) -> Tensor:
-        return _apply(activation.tanh, self)
+        return apply(activation.tanh, self)
 
     def clip(self, minimum: float | None = None, maximum: float | None = None) -> Tensor:
-        return _apply(elementwise.clip, self, minimum=minimum, maximum=maximum)
+        return apply(elementwise.clip, self, minimum=minimum, maximum=maximum)
 
     def astype(self, dtype: Any) -> Tensor:
-        return _apply(elementwise.astype, self, dtype=np.dtype(dtype))
+        return apply(elementwise.astype, self, dtype=np.dtype(dtype))
 
     def copy(self) -> Tensor:
         """Return a recorded copy."""
-        return _apply(elementwise.astype, self, dtype=self._data.dtype)
+        return apply(elementwise.astype, self, dtype=self._data.dtype)
 
     # --- reductions ---
 
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return _apply(reduction.sum, self, axis=axis, keepdims=keepdims)
+        return apply(reduction.sum, self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return _apply(reduction.mean, self, axis=axis, keepdims=keepdims)
+        return apply(reduction.mean, self, axis=axis, keepdims=keepdims)
 
     def var(self, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Tensor:
-        return _apply(reduction.variance, self, axis=axis, keepdims=keepdims, correction=correction)
+        return apply(reduction.variance, self, axis=axis, keepdims=keepdims, correction=correction)
 
     def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return _apply(reduction.max, self, axis=axis, keepdims=keepdims)
+        return apply(reduction.max, self, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return _apply(reduction.min, self, axis=axis, keepdims=keepdims)
+        return apply(reduction.min, self, axis=axis, keepdims=keepdims)
 
     def prod(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        return _apply(reduction.prod, self, axis=axis, keepdims=keepdims)
+        return apply(reduction.prod, self, axis=axis, keepdims=keepdims)
 
     def argmax(self, axis: int | None = None) -> np.ndarray:
         """Return indices of the greatest values (no gradient)."""
@@ -233,7 +231,7 @@ class Operators:
 
     def reshape(self, *shape_: Any) -> Tensor:
         extents = shape_[0] if len(shape_) == 1 and isinstance(shape_[0], (tuple, list)) else shape_
-        return _apply(shape.reshape, self, shape=tuple(extents))
+        return apply(shape.reshape, self, shape=tuple(extents))
 
     def flatten(self) -> Tensor:
         return self.reshape(-1)
@@ -241,7 +239,7 @@ class Operators:
     def transpose(self, *axes: Any) -> Tensor:
         if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
             axes = tuple(axes[0] or ())
-        return _apply(shape.transpose, self, axes=axes or None)
+        return apply(shape.transpose, self, axes=axes or None)
 
     @property
     def T(self) -> Tensor:
@@ -261,7 +259,7 @@ class Operators:
 
     def broadcast_to(self, *shape_: Any) -> Tensor:
         extents = shape_[0] if len(shape_) == 1 and isinstance(shape_[0], (tuple, list)) else shape_
-        return _apply(shape.broadcast_to, self, shape=tuple(extents))
+        return apply(shape.broadcast_to, self, shape=tuple(extents))
 
     def __getitem__(self, index: Any) -> Tensor:
         parts = index if isinstance(index, tuple) else (index,)
@@ -269,4 +267,4 @@ class Operators:
             part._data if hasattr(part, "_version") else np.asarray(part) if isinstance(part, list) else part
             for part in parts
         )
-        return _apply(shape.getitem, self, index=plain if isinstance(index, tuple) else plain[0])
+        return apply(shape.getitem, self, index=plain if isinstance(index, tuple) else plain[0])

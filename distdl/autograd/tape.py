@@ -4,10 +4,13 @@ Operations number their nodes as they run; walking the nodes reachable from a re
 order is reverse-mode differentiation (S. Linnainmaa, 1976). Each node is freed as it is left.
 """
 
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core import spans
 from ..core.errors import GraphError
 from .node import Edge, Hook, Node
 
@@ -20,8 +23,10 @@ class Walk:
 
     Attributes:
         nodes: the operations that lead to the tensor, latest first.
-        uses: how often each leaf is used by them, less the uses that are done.
-        sums: gradients on their way. The flag says whether the array is this walk's own, to add to in place.
+        uses: how often each leaf is used by them; for leaves with hooks, less the uses that are done.
+        sums: gradients on their way.
+        own: whose sums are this walk's own arrays, to add to in place.
+        hooked: leaves whose hooks wait for the sum over all uses.
 
     Raises:
         GraphError: an earlier pass freed the graph.
@@ -31,13 +36,16 @@ class Walk:
         self.root = root
         self.nodes: list[Node] = []
         self.uses: dict[Tensor, int] = {}
-        self.sums: dict[Any, tuple[np.ndarray, bool]] = {}
+        self.sums: dict[Any, np.ndarray] = {}
+        self.own: set[Any] = set()
         if root._node is None:
             self.uses[root] = 1
         else:
             self._reach(root._node)
+        self.hooked = {leaf for leaf in self.uses if leaf._hooks}
 
     def _reach(self, root: Node) -> None:
+        nodes, uses = self.nodes, self.uses
         seen = {root}
         stack = [root]
         while stack:
@@ -47,96 +55,110 @@ class Walk:
                     f"backward() reached `{node.name}`, whose graph an earlier backward() has freed; "
                     "pass retain_graph=True to the earlier one, or compute the loss again"
                 )
+            nodes.append(node)
             for edge in node.edges:
-                if edge is None:
-                    continue
-                if not isinstance(edge, Node):
-                    self.uses[edge] = self.uses.get(edge, 0) + 1
-                elif edge not in seen:
-                    seen.add(edge)
-                    stack.append(edge)
-        self.nodes = sorted(seen, key=_order, reverse=True)
+                if type(edge) is Node:
+                    if edge not in seen:
+                        seen.add(edge)
+                        stack.append(edge)
+                elif edge is not None:
+                    uses[edge] = uses.get(edge, 0) + 1
+        nodes.sort(key=attrgetter("order"), reverse=True)
 
     def run(self, gradient: np.ndarray, retain_graph: bool) -> None:
         """Add the gradient of the root to every leaf that it depends on; see `Tensor.backward`."""
         if self.root._node is None:
             self._deliver(self.root, gradient, owned=False)
-            self._leave(self.root)
             return
-        self.sums[self.root._node] = (gradient, False)
+        sums = self.sums
+        sums[self.root._node] = gradient
+        recorder = spans.recorder
         for node in self.nodes:
-            self._visit(node)
+            dy = sums.pop(node, None)
+            start = 0 if recorder is None else spans.clock()
+            if dy is not None:
+                self._visit(node, dy)
+            elif self.hooked:
+                self._pass_by(node)
             if not retain_graph:
                 node.free()
+            if recorder is not None:
+                recorder.add(node.name, "backward", start, getattr(node, "layer", ""))
 
-    def _visit(self, node: Node) -> None:
-        entry = self.sums.pop(node, None)
-        if entry is None:
-            for edge in node.edges:
-                if edge is not None and not isinstance(edge, Node):
-                    self._leave(edge)
-            return
-        dy = _run_hooks(node.hooks, entry[0]) if node.hooks else entry[0]
+    def _visit(self, node: Node, dy: np.ndarray) -> None:
+        if node.hooks:
+            dy = _run_hooks(node.hooks, dy)
         if node.retained is not None:
             _retain(node.retained(), dy)
-        wanted = tuple([_wanted(edge, node.edges) for edge in node.edges])
-        function = node.backward
-        results = node.gradients(dy, wanted)
-        for edge, want, result in zip(node.edges, wanted, results, strict=True):
+        edges, sums, function = node.edges, self.sums, node.backward
+        wanted: list[Any] = []
+        for edge in edges:
             if edge is None:
-                continue
-            if result is not None and result is not want:
-                result = _conform(result, edge, node.name)
-            if isinstance(edge, Node):
-                if result is not None:
-                    self._add(edge, result)
+                wanted.append(False)
             else:
-                if result is not None:
-                    owned = result is want or (node.is_ours and _is_fresh(result, dy, results, function))
-                    self._deliver(edge, result, owned)
-                self._leave(edge)
+                wanted.append(type(edge) is Node or edge._buffer is None or self._wanted(edge, edges))
+        results = node.gradients(dy, tuple(wanted))
+        for edge, want, result in zip(edges, wanted, results):  # noqa: B905 - `gradients` has compared the lengths
+            if edge is None or result is None:
+                if edge in self.hooked:
+                    self._leave(edge)
+                continue
+            if result is not want and (
+                type(result) is not np.ndarray or result.dtype is not edge.dtype or result.shape != edge.shape
+            ):
+                result = _conform(result, edge, node.name)
+            if type(edge) is not Node:
+                owned = result is want or (
+                    edge.grad is None and node.is_ours and _is_fresh(result, dy, results, function)
+                )
+                self._deliver(edge, result, owned)
+            elif edge in sums:
+                self._add(edge, result)
+            else:
+                sums[edge] = result
+
+    def _wanted(self, leaf: Any, edges: Sequence[Edge]) -> Any:
+        """Return the buffer of a leaf if its gradient may be written there, else True."""
+        if leaf.grad is not None or leaf in self.hooked:
+            return True
+        # Used twice by one operation, its second gradient would overwrite the first.
+        return leaf._buffer if sum([other is leaf for other in edges]) == 1 else True
 
     def _add(self, edge: Any, result: np.ndarray) -> None:
-        entry = self.sums.get(edge)
-        if entry is None:
-            self.sums[edge] = (result, False)
-        elif entry[1]:
-            np.add(entry[0], result, out=entry[0])
+        before = self.sums.get(edge)
+        if before is None:
+            self.sums[edge] = result
+        elif edge in self.own:
+            np.add(before, result, out=before)
         else:
-            self.sums[edge] = (np.asarray(entry[0] + result), True)
+            self.sums[edge] = np.asarray(before + result)
+            self.own.add(edge)
 
-    def _deliver(self, leaf: "Tensor", result: np.ndarray, owned: bool) -> None:
+    def _deliver(self, leaf: Any, result: np.ndarray, owned: bool) -> None:
         """Add one use's gradient to a leaf; `owned`: nobody else holds `result`."""
-        if leaf._hooks:
+        if leaf in self.hooked:
             self._add(leaf, result)
+            self._leave(leaf)
         else:
             _accumulate(leaf, result, owned)
 
-    def _leave(self, leaf: "Tensor") -> None:
-        """Count one use of a leaf as done; after the last, its hooks see the sum."""
+    def _pass_by(self, node: Node) -> None:
+        for edge in node.edges:
+            if edge in self.hooked:
+                self._leave(edge)
+
+    def _leave(self, leaf: Any) -> None:
+        """Count one use of a leaf with hooks as done; after the last, its hooks see the sum."""
         self.uses[leaf] -= 1
         if self.uses[leaf] == 0 and leaf in self.sums:
-            _accumulate(leaf, _run_hooks(leaf._hooks, self.sums.pop(leaf)[0]), owned=False)
-
-
-def _order(node: Node) -> int:
-    return node.order
-
-
-def _wanted(edge: Edge, edges: tuple[Edge, ...]) -> Any:
-    if edge is None:
-        return False
-    if isinstance(edge, Node) or edge._buffer is None or edge.grad is not None or edge._hooks:
-        return True
-    # Used twice by one operation, its second gradient would overwrite the first.
-    return edge._buffer if sum(other is edge for other in edges) == 1 else True
+            _accumulate(leaf, _run_hooks(leaf._hooks, self.sums.pop(leaf)), owned=False)
 
 
 def _is_fresh(result: np.ndarray, dy: np.ndarray, results: tuple[Any, ...], function: Any) -> bool:
     """Say whether a gradient was made for its receiver alone: no view, not passed on, not given out twice, not kept."""
-    if result is dy or result.base is not None or sum(other is result for other in results) > 1:
+    if result is dy or result.base is not None or sum([other is result for other in results]) > 1:
         return False
-    return not any(cell.cell_contents is result for cell in function.__closure__ or ())
+    return all(cell.cell_contents is not result for cell in function.__closure__ or ())
 
 
 def _accumulate(leaf: "Tensor", gradient: np.ndarray, owned: bool) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from ..core import checks
+from ..core import checks, spans
 from ..core.errors import GraphError
+from . import operators
 from .mode import is_grad_enabled, mode
 from .node import Edge, Hook, Node
 from .operators import Operators
@@ -223,51 +224,70 @@ def apply(function: Callable[..., Any], *args: Any, **options: Any) -> Tensor:
         args: tensors, or what else the operation takes by position.
         options: passed on.
     """
+    # Every operation comes through here: calls and passes over `args` that can be spared are.
+    recorder = spans.recorder
+    start = 0 if recorder is None else spans.clock()
     tracked = False
     denominator: float | None = None
-    arrays = []
+    arrays: list[Any] = []
+    edges: list[Edge] = []
+    cells: list[list[int]] = []
     for arg in args:
+        edge = None
         if isinstance(arg, Tensor):
-            arrays.append(arg._data)
-            tracked = tracked or arg._requires_grad
+            if arg._requires_grad:
+                tracked = True
+                edge = arg._node or arg
             if arg.denominator is not None:
                 same = denominator is None or denominator == arg.denominator
                 denominator = arg.denominator if same else float("nan")
-        else:
-            arrays.append(arg)
+            cells.append(arg._version)
+            arg = arg._data
+        edges.append(edge)
+        arrays.append(arg)
     result = function(*arrays, **options)
     if type(result) is not tuple or len(result) != 2:
         raise GraphError(f"`{function.__name__}` must return its result and a function for its gradient")
     y, backward = result
-    out = Tensor(y if type(y) is np.ndarray else np.asarray(y))
-    out.denominator = denominator
-    _share_versions(out, args)
-    if tracked and mode.enabled and out._data.dtype.kind == "f":
-        node = Node(function, backward, tuple([_edge(arg) for arg in args]), out._data)
+    if type(y) is not np.ndarray:
+        y = np.asarray(y)
+    out = Tensor(y)
+    if denominator is not None:
+        out.denominator = denominator
+    base = y.base
+    for array in arrays:
+        if array is y or base is not None:
+            _share_versions(out, args)
+            break
+    if tracked and mode.enabled and y.dtype.kind == "f":
+        node = Node(function, backward, edges, y)
         out._requires_grad = True
         out._node = node
         reads_inputs = function.reads_inputs  # type: ignore[attr-defined]
         if reads_inputs:
-            node.versions = [(a._version, a._version[0]) for a in (*args, out) if isinstance(a, Tensor)]
+            cells.append(out._version)
+            node.watch(cells)
         if mode.anomaly:
-            node.keep_checksums((*arrays, *options.values(), out._data) if reads_inputs else options.values())
+            node.keep_checksums((*arrays, *options.values(), y) if reads_inputs else options.values())
+    if recorder is not None:
+        recorder.add(function.__name__ + ("+relu" if options.get("relu") else ""), "forward", start)
+        if out._node is not None:
+            out._node.layer = recorder.layer
     return out
-
-
-def _edge(arg: Any) -> Edge:
-    if isinstance(arg, Tensor) and arg._requires_grad:
-        return arg if arg._node is None else arg._node
-    return None
 
 
 def _share_versions(out: Tensor, args: tuple[Any, ...]) -> None:
     """Let a view count the in-place changes of the tensor it looks at, and the other way round."""
-    data, base = out._data, out._data.base
+    data = out._data
+    base = data.base
     for arg in args:
-        if isinstance(arg, Tensor) and (
-            data is arg._data or (base is not None and (base is arg._data or base is arg._data.base))
-        ):
-            out._version = arg._version
+        if isinstance(arg, Tensor):
+            source = arg._data
+            if data is source or (base is not None and (base is source or base is source.base)):
+                out._version = arg._version
+
+
+operators.apply = apply
 
 
 def tensor(values: Any, requires_grad: bool = False, dtype: DTypeLike | None = None) -> Tensor:

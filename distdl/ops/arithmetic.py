@@ -1,5 +1,7 @@
 """Broadcasting arithmetic, element by element."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..core.errors import ArgumentError, ArgumentTypeError
 
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 IMAGES = "images are NHWC, weights (kh, kw, in_channels // groups, out_channels)"
 
 
@@ -16,7 +17,7 @@ def bad_shape(name: str, array: Any, expected: str, why: str = "") -> ArgumentEr
 
 def check_float(name: str, array: np.ndarray) -> None:
     """Raise unless an array is of float32 or float64."""
-    if array.dtype not in (np.float32, np.float64):
+    if array.dtype not in _FLOATS:
         raise ArgumentTypeError(f"`{name}` (dtype {array.dtype}) must be float32 or float64")
 
 
