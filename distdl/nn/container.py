@@ -4,7 +4,19 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from ..core import checks
+from .activation import ReLU
+from .conv import Conv2d
+from .linear import Linear
 from .module import Module
+
+# What computes as these define it: a subclass, or a forward() put in later, may do anything.
+_FORWARDS: dict[type, Any] = {kind: kind.forward for kind in (Conv2d, Linear, ReLU)}
+
+
+def _is_plain(module: Module) -> bool:
+    """Say whether a module is exactly one of ours that can be joined with a ReLU, or a ReLU, and nothing looks on."""
+    kind = type(module)
+    return _FORWARDS.get(kind) is kind.forward and "forward" not in module.__dict__ and not module.has_hooks
 
 
 class _Container(Module):
@@ -36,6 +48,8 @@ class _Container(Module):
 class Sequential(_Container):
     """Modules applied one after another; without any, the identity.
 
+    A ReLU directly behind a Conv2d or Linear runs as part of it, with the same bits, where no hook looks on.
+
     Args:
         modules: what to apply, first to last.
     """
@@ -44,8 +58,16 @@ class Sequential(_Container):
         super().__init__(modules)
 
     def forward(self, x: Any) -> Any:
-        for module in self._modules.values():
-            x = module(x)
+        modules = iter(self._modules.values())
+        module = next(modules, None)
+        while module is not None:
+            following = next(modules, None)
+            if type(following) is ReLU and type(module) is not ReLU and _is_plain(module) and _is_plain(following):
+                x = module(x, relu=True)
+                following = next(modules, None)
+            else:
+                x = module(x)
+            module = following
         return x
 
 

@@ -32,9 +32,9 @@ def _values(x: Any) -> np.ndarray:
 # --- layers ---
 
 
-def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x @ weight + bias over the last axis; weight (in, out), bias (out,)."""
-    return apply(linear_ops.linear, _tensor(x), weight, *([] if bias is None else [bias]))
+def linear(x: Any, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """x @ weight + bias over the last axis; weight (in, out), bias (out,); max(., 0) of it if `relu`."""
+    return apply(linear_ops.linear, _tensor(x), weight, bias, relu=relu)
 
 
 def conv2d(
@@ -45,12 +45,25 @@ def conv2d(
     padding: Padding = 0,
     dilation: Size = 1,
     groups: int = 1,
+    relu: bool = False,
 ) -> Tensor:
-    """Cross-correlate images (n, height, width, in) with kernels (kh, kw, in // groups, out); see `Conv2d`."""
+    """Cross-correlate images (n, height, width, in) with kernels (kh, kw, in // groups, out); see `Conv2d`.
+
+    max(., 0) follows in the same operation if `relu`.
+    """
     steps, gaps = checks.pair("stride", stride, 1), checks.pair("dilation", dilation, 1)
     pads = resolve_padding(padding, (weight.shape[0], weight.shape[1]), steps, gaps)
-    options = {"stride": steps, "padding": pads, "dilation": gaps, "groups": groups}
-    return apply(conv.conv2d, _tensor(x), weight, *([] if bias is None else [bias]), **options)
+    return apply(
+        conv.conv2d,
+        _tensor(x),
+        weight,
+        bias,
+        stride=steps,
+        padding=pads,
+        dilation=gaps,
+        groups=groups,
+        relu=relu,
+    )
 
 
 def resolve_padding(

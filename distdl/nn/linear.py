@@ -30,8 +30,8 @@ class Linear(Module):
         self.bias = Parameter(np.zeros(out_features, np.float32)) if bias else None
         init.default_(self.weight, self.bias)
 
-    def forward(self, x: Any) -> Tensor:
-        return functional.linear(x, self.weight, self.bias)
+    def forward(self, x: Any, relu: bool = False) -> Tensor:
+        return functional.linear(x, self.weight, self.bias, relu)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Parameter, Tensor
-from ..core import checks
+from ..core import checks, spans
 from ..core.errors import ArgumentError
 
 Remove = Callable[[], None]
@@ -41,7 +41,7 @@ class Module:
         elif isinstance(value, Module):
             self._register(self._modules, name, value)
         elif name in self._buffers and isinstance(value, np.ndarray):
-            self._buffers[name] = value
+            self._register(self._buffers, name, value)
         elif name in self._parameters and value is not None:
             raise checks.bad_type(
                 name, type(value).__name__, "is a parameter and can be set to a Parameter or None only"
@@ -55,15 +55,14 @@ class Module:
             self._forget(name)
         # What is replaced keeps its place: a Sequential runs in this order.
         table[name] = value
+        # Here too, where Python looks first: `__getattr__` would cost more than a small operation.
+        self.__dict__[name] = value
 
     def _forget(self, name: str) -> None:
         for table in (self._parameters, self._buffers, self._modules, self.__dict__):
             table.pop(name, None)
 
     def __getattr__(self, name: str) -> Any:
-        for table in ("_parameters", "_buffers", "_modules"):
-            if name in self.__dict__.get(table, ()):
-                return self.__dict__[table][name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
@@ -215,7 +214,7 @@ class Module:
                 parameter.grad = None
             for name, buffer in module._buffers.items():
                 if buffer.dtype.kind == "f":
-                    module._buffers[name] = buffer.astype(dtype)
+                    module._register(module._buffers, name, buffer.astype(dtype))
         return self
 
     # --- computing ---
@@ -225,6 +224,20 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward()")
 
     def __call__(self, *args: Any, **options: Any) -> Any:
+        run = self.forward
+        if self._pre_hooks or self._forward_hooks or self._backward_hooks:
+            run = self._run_hooked
+        recorder = spans.recorder
+        if recorder is None:
+            return run(*args, **options)
+        return recorder.run_module(self, run, *args, **options)
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether hooks see what this module computes."""
+        return bool(self._pre_hooks or self._forward_hooks or self._backward_hooks)
+
+    def _run_hooked(self, *args: Any, **options: Any) -> Any:
         for pre_hook in self._pre_hooks:
             changed = pre_hook(self, args)
             if changed is not None:

@@ -60,8 +60,9 @@ class _BatchNorm(Module):
         return y
 
     def _track(self, mean: np.ndarray, variance: np.ndarray) -> None:
-        self.num_batches_tracked += 1
-        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        batches = self.num_batches_tracked
+        batches += 1  # the array itself, without a way through __setattr__
+        share = 1 / float(batches) if self.momentum is None else self.momentum
         for running, value in ((self.running_mean, mean), (self.running_var, variance)):
             running += running.dtype.type(share) * (value - running)
 
