@@ -8,9 +8,9 @@ import numpy as np
 
 from .panels import pack
 from .registry import helper, kernel
-from .simd import LANES, LOWEST, add, fill, load, load_first, store, store_first, where_positive, zero
+from .simd import LANES, LOWEST, add, fill, load_first, store, where_positive, zero
 from .taps import Pair, taps
-from .tiles import add_products, products
+from .tiles import get, outer_products, products, put
 
 
 @helper
@@ -90,7 +90,9 @@ def direct_forward(x, w, bias, relu, before, stride, packed, padded, y):  # type
                 a0 = oy * stride[0] * line
                 c0 = (n * y.shape[1] + oy) * y.shape[2] * outputs + first
                 a_row = stride[1] * channels
-                products(a, a0, a_row, line, b, b0, w.shape[0], depth, start, c, c0, outputs, y.shape[2], lanes, floor)
+                products(
+                    a, a0, a_row, line, b, b0, LANES, w.shape[0], depth, start, c, c0, outputs, y.shape[2], lanes, floor
+                )
 
 
 @helper
@@ -174,7 +176,22 @@ def direct_input_gradient(dy, y, masked, w, before, stride, packed, padded, dx):
                             a0 = a1 + (q0 + (h - top) // stride[0]) * line
                             c0 = ((n * height + h) * width + left) * channels + first
                             products(
-                                a, a0, outputs, line, packed, b0, lines, depth, start, c, c0, c_row, count, lanes, floor
+                                a,
+                                a0,
+                                outputs,
+                                line,
+                                packed,
+                                b0,
+                                LANES,
+                                lines,
+                                depth,
+                                start,
+                                c,
+                                c0,
+                                c_row,
+                                count,
+                                lanes,
+                                floor,
                             )
                     b0 += lines * depth * LANES
 
@@ -209,17 +226,12 @@ def _gradient_rows(dy, y, masked, n, rows, db):  # type: ignore[no-untyped-def]
         total = zero()
         for pixel in range(pixels):
             at = (n * pixels + pixel) * outputs + first
-            gradient = load(source, at) if lanes >= LANES else load_first(source, at, lanes)
+            gradient = get(source, at, lanes)
             if masked:
-                gradient = where_positive(
-                    load(result, at) if lanes >= LANES else load_first(result, at, lanes), gradient
-                )
+                gradient = where_positive(get(result, at, lanes), gradient)
             total = add(total, gradient)
             store(target, pixel * width + first, gradient)
-        if lanes >= LANES:
-            store(db, first, add(load(db, first), total))
-        else:
-            store_first(db, first, add(load_first(db, first, lanes), total), lanes)
+        put(db, first, add(get(db, first, lanes), total), lanes)
 
 
 @kernel(reference=_direct_weight_gradient, types=("float32",), working=("padded", "rows"))
@@ -231,7 +243,8 @@ def direct_weight_gradient(x, dy, y, masked, before, stride, padded, rows, dw, d
     kh, kw, channels, outputs = dw.shape
     line, step = padded.shape[1] * channels, stride[1] * channels
     a, b, c = padded.reshape(-1), rows.reshape(-1), dw.reshape(-1)
-    c[:] = 0
+    if len(x) == 0:
+        c[:] = 0
     db[:] = 0
     for n in range(x.shape[0]):
         pad_image(x, n, before, padded)
@@ -239,7 +252,7 @@ def direct_weight_gradient(x, dy, y, masked, before, stride, padded, rows, dw, d
         for first in range(0, outputs, LANES):
             lanes = min(LANES, outputs - first)
             for i in range(kh):
-                add_products(
+                outer_products(
                     a,
                     i * line,
                     stride[0] * line,
@@ -254,4 +267,5 @@ def direct_weight_gradient(x, dy, y, masked, before, stride, padded, rows, dw, d
                     outputs,
                     kw * channels,
                     lanes,
+                    n > 0,
                 )

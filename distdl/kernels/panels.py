@@ -3,12 +3,8 @@
 import numpy as np
 
 from .registry import kernel
-from .simd import LANES, load, load_first, store
-
-
-def panels(columns: int) -> int:
-    """Return the number of panels of a matrix."""
-    return -(-columns // LANES)
+from .simd import LANES, store
+from .tiles import get
 
 
 def _pack(matrix: np.ndarray, packed: np.ndarray) -> None:
@@ -30,5 +26,4 @@ def pack(matrix, packed):  # type: ignore[no-untyped-def]
         lanes = columns - panel * LANES
         for i in range(rows):
             at = i * columns + panel * LANES
-            row = load(source, at) if lanes >= LANES else load_first(source, at, lanes)
-            store(target, (panel * rows + i) * LANES, row)
+            store(target, (panel * rows + i) * LANES, get(source, at, lanes))

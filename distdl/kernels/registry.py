@@ -70,7 +70,7 @@ def kernel(
     return register
 
 
-def helper(function: Function) -> Function:
+def helper(function: Callable[..., Any]) -> Any:
     """Compile a function that kernels share; it is held by their references."""
     return jit(function)
 

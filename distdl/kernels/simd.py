@@ -7,13 +7,13 @@ every CPU. Loads and stores are unaligned, and check no bounds: shapes are check
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils, extending, types
 from numba.core.datamodel import models
-from numba.core.extending import intrinsic, register_model
+from numba.core.extending import register_model
 
 LANES = 16
 
@@ -26,16 +26,20 @@ _VECTOR = ir.VectorType(_FLOAT, LANES)
 _MASK = ir.VectorType(ir.IntType(1), LANES)
 
 
-class _Vector(types.Type):  # type: ignore[misc]
+# Numba calls them without the first argument, which tools cannot know.
+intrinsic: Callable[[Callable[..., Any]], Any] = extending.intrinsic
+
+
+class _Vector(types.Type):
     def __init__(self) -> None:
-        super().__init__(name=f"float32x{LANES}")
+        super().__init__(name=f"float32x{LANES}")  # type: ignore[no-untyped-call]
 
 
-float32x16 = _Vector()
+float32x16: Any = cast(Any, _Vector)()
 
 
 @register_model(_Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, fe_type: Any) -> None:
         super().__init__(manager, fe_type, _VECTOR)
 
@@ -59,10 +63,13 @@ def _first(builder: Any, count: Any) -> Any:
     return builder.icmp_signed("<", numbers, _splat(builder, count, integers))
 
 
+_function: Callable[..., Any] = cgutils.get_or_insert_function
+
+
 def _masked(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     function = ir.FunctionType(result, [argument.type for argument in arguments])
     name = f"llvm.masked.{name}.v{LANES}f32.p0"
-    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), arguments)
+    return builder.call(_function(builder.module, function, name), arguments)
 
 
 @intrinsic
@@ -149,12 +156,12 @@ def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         function = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        return builder.call(cgutils.get_or_insert_function(builder.module, function, f"llvm.fma.v{LANES}f32"), args)
+        return builder.call(_function(builder.module, function, f"llvm.fma.v{LANES}f32"), args)
 
     return float32x16(float32x16, float32x16, float32x16), generate
 
 
-def _binary(instruction: str) -> Callable[..., Any]:
+def _binary(instruction: str) -> Any:
     @intrinsic
     def operation(typing: Any, x: Any, y: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -189,3 +196,51 @@ def where_positive(typing: Any, y: Any, x: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", args[0], zeros), args[1], zeros)
 
     return float32x16(float32x16, float32x16), generate
+
+
+@intrinsic
+def transpose(typing: Any, source: Any, i: Any, row: Any, rows: Any, columns: Any, target: Any, j: Any) -> Any:
+    """target[j + 16 c + r] = source[i + row * r + c] for r < rows, c < columns (at most 16), and 0 for other r.
+
+    Four rounds of pairs exchange one bit of the row's number with one of the column's.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        into = context.make_array(signature.args[5])(context, builder, args[5])
+        number = args[2].type
+        zeros = ir.Constant(_VECTOR, [0.0] * LANES)
+        mask = _first(builder, args[4])
+        none = ir.Constant(_MASK, [0] * LANES)
+        vectors = []
+        for r in range(LANES):
+            offset = builder.add(args[1], builder.mul(args[2], ir.Constant(number, r)))
+            address = builder.bitcast(builder.gep(array.data, [offset]), _VECTOR.as_pointer())
+            inside = builder.icmp_signed("<", ir.Constant(number, r), args[3])
+            chosen = builder.select(inside, mask, none)
+            vectors.append(_masked(builder, "load", _VECTOR, [address, ir.Constant(_INT, 4), chosen, zeros]))
+        for bit in (8, 4, 2, 1):
+            vectors = _exchange(builder, vectors, bit)
+        for c in range(LANES):
+            address = builder.gep(into.data, [builder.add(args[6], ir.Constant(number, LANES * c))])
+            written = builder.icmp_signed("<", ir.Constant(number, c), args[4])
+            with builder.if_then(written):
+                builder.store(vectors[c], builder.bitcast(address, _VECTOR.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, types.intp, types.intp, target, types.intp), generate
+
+
+def _exchange(builder: Any, vectors: list[Any], bit: int) -> list[Any]:
+    """Exchange one bit of the numbers of vectors with that of the numbers of lanes."""
+    result = list(vectors)
+    lanes = ir.VectorType(_INT, LANES)
+    for low in range(LANES):
+        if low & bit:
+            continue
+        pair = vectors[low], vectors[low | bit]
+        first = [lane if not lane & bit else LANES + (lane ^ bit) for lane in range(LANES)]
+        second = [lane | bit if not lane & bit else LANES + lane for lane in range(LANES)]
+        result[low] = builder.shuffle_vector(*pair, ir.Constant(lanes, first))
+        result[low | bit] = builder.shuffle_vector(*pair, ir.Constant(lanes, second))
+    return result

@@ -93,7 +93,22 @@ tile_1 = make_tile(1)
 
 
 @helper
-def products(a, a0, a_row, a_line, b, b0, lines, depth, start, c, c0, c_row, rows, lanes, floor):  # type: ignore[no-untyped-def]
+def get(array, at, lanes):  # type: ignore[no-untyped-def]
+    """Return sixteen elements from `at`, or only the first `lanes` of them, and zeros."""
+    return load(array, at) if lanes >= LANES else load_first(array, at, lanes)
+
+
+@helper
+def put(array, at, vector, lanes):  # type: ignore[no-untyped-def]
+    """Write a vector to `at`, or only its first `lanes` elements."""
+    if lanes >= LANES:
+        store(array, at, vector)
+    else:
+        store_first(array, at, vector, lanes)
+
+
+@helper
+def products(a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_row, rows, lanes, floor):  # type: ignore[no-untyped-def]
     """c[r, lane] = max(floor, start + the sum of a[j, r, k] * b[j, k, lane]), for any number of rows.
 
     The last tiles may overlap, which gives the same values twice.
@@ -103,36 +118,36 @@ def products(a, a0, a_row, a_line, b, b0, lines, depth, start, c, c0, c_row, row
         left = rows - i
         if left >= ROWS and left != ROWS + 2:
             a1, c1 = a0 + i * a_row, c0 + i * c_row
-            tile(a, a1, a_row, a_line, 1, b, b0, LANES, lines, depth, start, c, c1, c_row, lanes, False, floor)
+            tile(a, a1, a_row, a_line, 1, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, False, floor)
             i += ROWS
         elif rows >= 4:
             i = min(i, rows - 4)
             a1, c1 = a0 + i * a_row, c0 + i * c_row
-            tile_4(a, a1, a_row, a_line, 1, b, b0, LANES, lines, depth, start, c, c1, c_row, lanes, False, floor)
+            tile_4(a, a1, a_row, a_line, 1, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, False, floor)
             i += 4
         else:
             a1, c1 = a0 + i * a_row, c0 + i * c_row
-            tile_1(a, a1, a_row, a_line, 1, b, b0, LANES, lines, depth, start, c, c1, c_row, lanes, False, floor)
+            tile_1(a, a1, a_row, a_line, 1, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, False, floor)
             i += 1
 
 
 @helper
-def add_products(a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, rows, lanes):  # type: ignore[no-untyped-def]
-    """c[r, lane] += the sum of a[j, k, r] * b[j, k, lane], for any number of rows; those of a are neighbours."""
+def outer_products(a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, rows, lanes, adds):  # type: ignore[no-untyped-def]
+    """c[r, lane] = the sum of a[j, k, r] * b[j, k, lane], + c if `adds`, for any number of rows, neighbours in a."""
     floor, start = fill(LOWEST), zero()
     i = 0
     while i < rows:
         left = rows - i
         a1, c1 = a0 + i, c0 + i * c_row
         if left >= ROWS and left != ROWS + 2:
-            tile(a, a1, 1, a_line, a_step, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, True, floor)
+            tile(a, a1, 1, a_line, a_step, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, adds, floor)
             i += ROWS
         elif left % 3 == 0 and left < 12:
-            tile_3(a, a1, 1, a_line, a_step, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, True, floor)
+            tile_3(a, a1, 1, a_line, a_step, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, adds, floor)
             i += 3
         elif left >= 4:
-            tile_4(a, a1, 1, a_line, a_step, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, True, floor)
+            tile_4(a, a1, 1, a_line, a_step, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, adds, floor)
             i += 4
         else:
-            tile_1(a, a1, 1, a_line, a_step, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, True, floor)
+            tile_1(a, a1, 1, a_line, a_step, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, adds, floor)
             i += 1

@@ -19,11 +19,10 @@ import numpy as np
 from .registry import helper, kernel
 from .simd import LANES, LOWEST, add, fill, load, load_first, store, zero
 from .taps import Pair
-from .tiles import ROWS, add_products, tile
+from .tiles import ROWS, get, outer_products, put, tile
 from .winograd_lines import (
     add_input,
     load6,
-    put,
     read_gradient,
     read_input,
     store6,
@@ -95,14 +94,9 @@ def winograd_weights(w, lines, u):  # type: ignore[no-untyped-def]
         for c in range(inputs):
             for j in range(3):
                 at = (j * inputs + c) * outputs + panel * LANES
-                if lanes >= LANES:
-                    column = weight_line(load(source, at), load(source, at + row), load(source, at + 2 * row))
-                else:
-                    column = weight_line(
-                        load_first(source, at, lanes),
-                        load_first(source, at + row, lanes),
-                        load_first(source, at + 2 * row, lanes),
-                    )
+                column = weight_line(
+                    get(source, at, lanes), get(source, at + row, lanes), get(source, at + 2 * row, lanes)
+                )
                 store6(lines, j * LANES, 3 * LANES, column)
             for i in range(6):
                 at = i * 3 * LANES
@@ -258,7 +252,8 @@ def winograd_backward(x, dy, y, masked, u, before, v, m, lines, dx, du, db):  # 
     into, plane = dx.reshape(-1), v.shape[1]
     channels = plane // BLOCK // LANES * LANES
     into[:] = 0
-    du.reshape(-1)[:] = 0
+    if len(dy) == 0:
+        du.reshape(-1)[:] = 0
     db[:] = 0
     part = np.empty(db.size, np.float32)
     tiles = len(dy) * down * across
@@ -272,7 +267,7 @@ def winograd_backward(x, dy, y, masked, u, before, v, m, lines, dx, du, db):  # 
             db[k] += part[k]
         for p in range(PLANES):
             if du.size:
-                _multiply_weights(v, m, p, channels, count, inputs, du)
+                _multiply_weights(v, m, p, channels, count, inputs, du, first > 0)
             if dx.size:
                 _multiply_inputs(m, u, p, channels, count, outputs, v)
         if dx.size:
@@ -308,14 +303,14 @@ def _read_both(x, dy, y, masked, before, n, top, left, lines, v, m, at, needs_in
 
 
 @helper
-def _multiply_weights(v, m, p, channels, count, inputs, du):  # type: ignore[no-untyped-def]
-    """du[p] += V' dM."""
+def _multiply_weights(v, m, p, channels, count, inputs, du, adds):  # type: ignore[no-untyped-def]
+    """du[p] = V' dM, + du[p] if `adds`."""
     at, width = p * v.shape[1], du.shape[2]
     for k in range(0, width, LANES):
         c0 = p * inputs * width + k
-        add_products(
+        outer_products(
             v.reshape(-1), at, 0, channels, m.reshape(-1), at + k, channels, 1, count, du.reshape(-1), c0, width,
-            inputs, LANES,
+            inputs, LANES, adds,
         )  # fmt: skip
 
 

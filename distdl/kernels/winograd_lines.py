@@ -6,7 +6,8 @@ The matrices are those of `winograd.py`, multiplied out.
 import numpy as np
 
 from .registry import helper
-from .simd import LANES, add, at_least, fill, fma, load, load_first, mul, store, store_first, sub, where_positive, zero
+from .simd import LANES, add, at_least, fill, fma, load, mul, store, sub, where_positive, zero
+from .tiles import get, put
 
 _f = np.float32
 
@@ -92,19 +93,7 @@ def store6(array, at, step, vectors):  # type: ignore[no-untyped-def]
 
 @helper
 def _pixel(x, at, inside, lanes):  # type: ignore[no-untyped-def]
-    if not inside:
-        return zero()
-    if lanes >= LANES:
-        return load(x, at)
-    return load_first(x, at, lanes)
-
-
-@helper
-def put(y, at, vector, lanes):  # type: ignore[no-untyped-def]
-    if lanes >= LANES:
-        store(y, at, vector)
-    else:
-        store_first(y, at, vector, lanes)
+    return get(x, at, lanes) if inside else zero()
 
 
 @helper
@@ -154,8 +143,8 @@ def write_output(m, m0, plane, t, start, floor, y, image, height, width, channel
 
 @helper
 def _slope(dy, y, at, lanes, masked):  # type: ignore[no-untyped-def]
-    gradient = _pixel(dy, at, True, lanes)
-    return where_positive(_pixel(y, at, True, lanes), gradient) if masked else gradient
+    gradient = get(dy, at, lanes)
+    return where_positive(get(y, at, lanes), gradient) if masked else gradient
 
 
 @helper
@@ -189,10 +178,7 @@ def read_gradient(dy, y, masked, image, height, width, channels, top, left, c, t
 
 @helper
 def _add_to(x, at, vector, lanes):  # type: ignore[no-untyped-def]
-    if lanes >= LANES:
-        store(x, at, add(load(x, at), vector))
-    else:
-        store_first(x, at, add(load_first(x, at, lanes), vector), lanes)
+    put(x, at, add(get(x, at, lanes), vector), lanes)
 
 
 @helper

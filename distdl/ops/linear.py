@@ -7,6 +7,7 @@ import numpy as np
 from ..kernels.registry import dense
 from ..kernels.sums import column_sums
 from .checking import bad_shape, check_float, check_like
+from .products import input_gradient, product, relu_gradient, weight_gradient
 from .registry import op
 
 
@@ -26,26 +27,23 @@ def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, relu: b
     if x.ndim < 1 or x.shape[-1] != w.shape[0]:
         raise bad_shape("x", x, f"(..., {w.shape[0]})", f"weights (in_features, out_features) are {w.shape}")
     check_like("w", w, x, w.shape)
-    rows = dense(x).reshape(-1, w.shape[0])
-    y = np.matmul(rows, w)
     if b is not None:
         check_like("b", b, x, (w.shape[1],), "one bias for each output feature")
-        y += b
-    if relu:
-        np.maximum(y, 0, out=y)
+    rows, w = dense(x).reshape(-1, w.shape[0]), dense(w)
+    y = product(rows, w, b, relu)
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
         dy = dense(dy).reshape(-1, w.shape[1])
-        if relu:
-            dy = dy * (y > 0)
         dx = dw = db = None
+        if relu:
+            dy, db = relu_gradient(dy, y)
+        elif len(wanted) > 2 and wanted[2] is not False:
+            db = column_sums(dy)
         if wanted[0] is not False:
-            dx = np.matmul(dy, w.T).reshape(x.shape)
+            dx = input_gradient(dy, w).reshape(x.shape)
         if wanted[1] is not False:
             dw = wanted[1] if isinstance(wanted[1], np.ndarray) else np.empty(w.shape, w.dtype)
-            np.matmul(rows.T, dy, out=dw)
-        if len(wanted) > 2 and wanted[2] is not False:
-            db = column_sums(dy)
+            weight_gradient(rows, dy, dw)
         return (dx, dw, db)[: len(wanted)]
 
     return y.reshape(*x.shape[:-1], w.shape[1]), backward

@@ -130,3 +130,34 @@ def winograd_backward(rng: Generator, dtype: Any) -> Draw:
         yield *arguments, True, u, before, *memory, lines(), x.copy(), du, db
         yield *arguments, False, u, before, *memory, lines(), x.copy(), none, db
         yield *arguments, False, no_images, before, *memory, lines(), no_images, du, db[:0]
+
+
+def products(rng: Generator, dtype: Any) -> Draw:
+    """Yield x, w, y of a linear layer."""
+    for rows, inputs, outputs in ((1, 1, 1), (0, 3, 4), (5, 7, 9), (30, 33, 48), (600, 20, 17), (7, 16, 16)):
+        yield normal(rng, dtype, rows, inputs), normal(rng, dtype, inputs, outputs), normal(rng, dtype, rows, outputs)
+
+
+@case
+def linear_forward(rng: Generator, dtype: Any) -> Draw:
+    for x, w, y in products(rng, dtype):
+        for relu in (False, True):
+            yield x, w, normal(rng, dtype, w.shape[1]), relu, np.empty((w.shape[0], LANES), dtype), y
+
+
+@case
+def linear_input_gradient(rng: Generator, dtype: Any) -> Draw:
+    for x, w, dy in products(rng, dtype):
+        yield dy, w, np.empty((whole(w.shape[1]), LANES), dtype), x
+
+
+@case
+def linear_weight_gradient(rng: Generator, dtype: Any) -> Draw:
+    for x, w, dy in products(rng, dtype):
+        yield x, dy, np.empty((whole(w.shape[1]) // LANES, 512, LANES), dtype), w
+
+
+@case
+def relu_gradient(rng: Generator, dtype: Any) -> Draw:
+    for rows, columns in ((1, 1), (0, 4), (5, 3), (300, 17), (9, 32)):
+        yield *(normal(rng, dtype, rows, columns) for _ in range(3)), normal(rng, dtype, columns)

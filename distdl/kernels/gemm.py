@@ -1,0 +1,121 @@
+"""The three matrix products of a linear layer, in register tiles.
+
+Each result is one sum in the order of the depth, so the bits of a row do not depend on how many rows there are,
+as a BLAS' may.
+"""
+
+import numpy as np
+
+from .registry import kernel
+from .simd import LANES, LOWEST, add, fill, load_first, store, transpose, where_positive, zero
+from .sums import BLOCK
+from .tiles import ROWS, get, outer_products, products, put
+
+# Rows that weight gradients sum in one go: longer float32 sums drift.
+DEPTH = 512
+
+
+def _linear_forward(
+    x: np.ndarray, w: np.ndarray, bias: np.ndarray, relu: bool, packed: np.ndarray, y: np.ndarray
+) -> None:
+    y[...] = x @ w + bias
+    if relu:
+        np.maximum(y, 0, out=y)
+
+
+@kernel(reference=_linear_forward, types=("float32",), working=("packed",))
+def linear_forward(x, w, bias, relu, packed, y):  # type: ignore[no-untyped-def]
+    """y = x w + bias, and 0 for negative results if `relu`.
+
+    x (rows, inputs), w (inputs, outputs), bias (outputs,), packed: working memory (inputs, 16).
+    """
+    inputs, outputs = w.shape
+    rows = len(x)
+    a, weights, panel, c = x.reshape(-1), w.reshape(-1), packed.reshape(-1), y.reshape(-1)
+    floor = fill(np.float32(0) if relu else LOWEST)
+    for first in range(0, outputs, LANES):
+        lanes = min(LANES, outputs - first)
+        start = load_first(bias, first, lanes)
+        if lanes == LANES and rows < ROWS:
+            # So few rows do not pay for a copy.
+            products(a, 0, inputs, 0, weights, first, outputs, 1, inputs, start, c, first, outputs, rows, lanes, floor)
+            continue
+        for i in range(inputs):
+            at = i * outputs + first
+            row = get(weights, at, lanes)
+            store(panel, i * LANES, row)
+        products(a, 0, inputs, 0, panel, 0, LANES, 1, inputs, start, c, first, outputs, rows, lanes, floor)
+
+
+def _linear_input_gradient(dy: np.ndarray, w: np.ndarray, packed: np.ndarray, dx: np.ndarray) -> None:
+    dx[...] = dy @ w.T
+
+
+@kernel(reference=_linear_input_gradient, types=("float32",), working=("packed",))
+def linear_input_gradient(dy, w, packed, dx):  # type: ignore[no-untyped-def]
+    """dx = dy w'; dy (rows, outputs), w (inputs, outputs), packed: working memory (outputs, 16)."""
+    inputs, outputs = w.shape
+    a, weights, panel, c = dy.reshape(-1), w.reshape(-1), packed.reshape(-1), dx.reshape(-1)
+    for first in range(0, inputs, LANES):
+        lanes = min(LANES, inputs - first)
+        for k in range(0, outputs, LANES):
+            columns = min(LANES, outputs - k)
+            transpose(weights, first * outputs + k, outputs, lanes, columns, panel, k * LANES)
+        products(
+            a, 0, outputs, 0, panel, 0, LANES, 1, outputs, zero(), c, first, inputs, len(dy), lanes, fill(LOWEST)
+        )  # fmt: skip
+
+
+def _linear_weight_gradient(x: np.ndarray, dy: np.ndarray, packed: np.ndarray, dw: np.ndarray) -> None:
+    dw[...] = x.T @ dy
+
+
+@kernel(reference=_linear_weight_gradient, types=("float32",), working=("packed",))
+def linear_weight_gradient(x, dy, packed, dw):  # type: ignore[no-untyped-def]
+    """dw = x' dy; x (rows, inputs), dy (rows, outputs), packed: working memory (panels of dy, 512, 16)."""
+    inputs, outputs = dw.shape
+    a, gradients, panels, c = x.reshape(-1), dy.reshape(-1), packed.reshape(-1), dw.reshape(-1)
+    if len(x) == 0:
+        c[:] = 0
+    for start in range(0, len(x), DEPTH):
+        depth = min(DEPTH, len(x) - start)
+        for first in range(0, outputs, LANES):
+            lanes = outputs - first
+            for i in range(depth):
+                at = (start + i) * outputs + first
+                row = get(gradients, at, lanes)
+                store(panels, first * DEPTH + i * LANES, row)
+        # A strip of x stays in the first-level cache while the panels stream by.
+        for i in range(0, inputs, ROWS):
+            rows = min(ROWS, inputs - i)
+            for first in range(0, outputs, LANES):
+                lanes = min(LANES, outputs - first)
+                outer_products(
+                    a, start * inputs + i, 0, inputs, panels, first * DEPTH, LANES, 1, depth,
+                    c, i * outputs + first, outputs, rows, lanes, start > 0,
+                )  # fmt: skip
+
+
+def _relu_gradient(dy: np.ndarray, y: np.ndarray, masked: np.ndarray, db: np.ndarray) -> None:
+    masked[...] = np.where(y > 0, dy, np.float32(0))
+    db[...] = masked.sum(axis=0, dtype=np.float64)
+
+
+@kernel(reference=_relu_gradient, types=("float32",))
+def relu_gradient(dy, y, masked, db):  # type: ignore[no-untyped-def]
+    """masked = dy where y > 0, else 0; db = the sum of its rows. All but db: (rows, columns)."""
+    rows, columns = dy.shape
+    source, result, target = dy.reshape(-1), y.reshape(-1), masked.reshape(-1)
+    db[:] = 0
+    for first in range(0, columns, LANES):
+        lanes = columns - first
+        total = zero()
+        for start in range(0, rows, BLOCK):
+            part = zero()
+            for i in range(start, min(start + BLOCK, rows)):
+                at = i * columns + first
+                gradient = where_positive(get(result, at, lanes), get(source, at, lanes))
+                put(target, at, gradient, lanes)
+                part = add(part, gradient)
+            total = add(total, part)
+        put(db, first, total, lanes)

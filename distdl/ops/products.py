@@ -1,0 +1,53 @@
+"""Matrix products of a linear layer: own kernels for float32, NumPy's for other types."""
+
+import numpy as np
+
+from ..kernels import gemm
+from ..kernels.scratch import scratch
+from ..kernels.simd import LANES
+from ..kernels.sums import column_sums
+
+
+def product(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool) -> np.ndarray:
+    """Return x w + b, at least 0 if `relu`; x (rows, inputs), w (inputs, outputs), b (outputs,)."""
+    y = np.empty((len(x), w.shape[1]), x.dtype)
+    if x.dtype == np.float32:
+        bias = np.zeros(w.shape[1], np.float32) if b is None else np.ascontiguousarray(b)
+        gemm.linear_forward(x, w, bias, relu, _panel(w.shape[0]), y)
+        return y
+    np.matmul(x, w, out=y)
+    if b is not None:
+        y += b
+    return np.maximum(y, 0, out=y) if relu else y
+
+
+def input_gradient(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Return dy w'."""
+    dx = np.empty((len(dy), w.shape[0]), dy.dtype)
+    if dy.dtype == np.float32:
+        gemm.linear_input_gradient(dy, w, _panel(w.shape[1]), dx)
+        return dx
+    return np.matmul(dy, w.T, out=dx)
+
+
+def weight_gradient(x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
+    """Write x' dy to dw."""
+    if dy.dtype == np.float32 and dw.flags.c_contiguous:
+        packed = scratch("linear gradients", (-(-dw.shape[1] // LANES), gemm.DEPTH, LANES), np.float32)
+        gemm.linear_weight_gradient(x, dy, packed, dw)
+    else:
+        np.matmul(x.T, dy, out=dw)
+
+
+def relu_gradient(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return dy where y > 0 and else 0, and the sum of its rows."""
+    if dy.dtype != np.float32:
+        masked = np.where(y > 0, dy, dy.dtype.type(0))
+        return masked, column_sums(masked)
+    masked, total = np.empty(dy.shape, np.float32), np.empty(dy.shape[1], np.float32)
+    gemm.relu_gradient(dy, y, masked, total)
+    return masked, total
+
+
+def _panel(depth: int) -> np.ndarray:
+    return scratch("linear weights", (-(-depth // LANES) * LANES, LANES), np.float32)
