@@ -32,7 +32,7 @@ intrinsic: Callable[[Callable[..., Any]], Any] = extending.intrinsic
 
 class _Vector(types.Type):
     def __init__(self) -> None:
-        super().__init__(name=f"float32x{LANES}")  # type: ignore[no-untyped-call]
+        cast(Any, super()).__init__(name=f"float32x{LANES}")
 
 
 float32x16: Any = cast(Any, _Vector)()

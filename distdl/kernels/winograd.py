@@ -33,8 +33,8 @@ from .winograd_lines import (
 
 PLANES = 36
 
-# Tiles of one block; a multiple of the rows of register tiles (6 or 12).
-BLOCK = 24
+# Sizes of blocks are multiples of this: of the rows of register tiles (6 or 12).
+BLOCK = 12
 
 _B = np.array(
     [
@@ -51,13 +51,18 @@ _G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 
 _A = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], np.float64).T
 
 
-def plane_size(channels: int) -> int:
-    """Return the floats from one plane of a block to the next.
+def plane_size(block: int, channels: int) -> int:
+    """Return the floats of one plane of a block: 64 bytes more than it holds.
 
-    Multiples of 4 KiB would put the planes of a tile into one set of the cache.
+    So the planes of a tile do not meet in one set of the cache, as at multiples of 4 KiB they would.
     """
-    size = BLOCK * channels + LANES
-    return size + LANES if size % 1024 == 0 else size
+    return block * channels + LANES
+
+
+@helper
+def _block(v, channels):  # type: ignore[no-untyped-def]
+    """Return how many tiles, of so many channels, the planes of v hold."""
+    return (v.shape[1] - LANES) // channels
 
 
 def _tiles_of(images: np.ndarray, before: Pair, counts: Pair, size: int) -> Any:
@@ -163,18 +168,19 @@ def winograd_forward(x, u, bias, relu, before, v, lines, y):  # type: ignore[no-
 
     x (n, height, width, inputs); u as `winograd_weights` gives it; bias (outputs,); before: rows and columns
     of padding above and left of the image; y (n, out height, out width, outputs). Working memory: v (37, plane
-    size of the greater number of channels, rounded up to 16), lines (36 * 16,).
+    size of a block of tiles and of the greater number of channels, rounded up to 16), lines (36 * 16,).
     """
     height, width, inputs = x.shape[1:]
     rows, columns, outputs = y.shape[1:]
     down, across = -(-rows // 4), -(-columns // 4)
     source, target, planes, weights = x.reshape(-1), y.reshape(-1), v.reshape(-1), u.reshape(-1)
     plane = v.shape[1]
-    channels = plane // BLOCK // LANES * LANES
+    channels = -(-max(inputs, outputs) // LANES) * LANES
+    block = _block(v, channels)
     floor = fill(np.float32(0) if relu else LOWEST)
     tiles = len(x) * down * across
-    for first in range(0, tiles, BLOCK):
-        count = min(BLOCK, tiles - first)
+    for first in range(0, tiles, block):
+        count = min(block, tiles - first)
         for t in range(count):
             n, top, left = _place(first + t, down, across)
             image, at = n * height * width * inputs, t * channels
@@ -247,82 +253,78 @@ def winograd_backward(x, dy, y, masked, u, before, v, m, lines, dx, du, db):  # 
     with inputs and outputs exchanged (3, 3, outputs, inputs). dx like x; du (36, inputs, outputs rounded up
     to 16); db (outputs rounded up to 16,). Working memory: v and m (36, plane size), lines as there.
     """
-    inputs, outputs = x.shape[3], dy.shape[3]
-    down, across = -(-dy.shape[1] // 4), -(-dy.shape[2] // 4)
-    into, plane = dx.reshape(-1), v.shape[1]
-    channels = plane // BLOCK // LANES * LANES
-    into[:] = 0
-    if len(dy) == 0:
-        du.reshape(-1)[:] = 0
+    height, width, inputs = x.shape[1:]
+    rows, columns, outputs = dy.shape[1:]
+    down, across = -(-rows // 4), -(-columns // 4)
+    # Once: reshaping costs as much as a tile.
+    source, gradients, results, target = x.reshape(-1), dy.reshape(-1), y.reshape(-1), dx.reshape(-1)
+    inner, outer, weights, sums = v.reshape(-1), m.reshape(-1), u.reshape(-1), du.reshape(-1)
+    plane = v.shape[1]
+    channels = -(-max(inputs, outputs) // LANES) * LANES
+    block = _block(v, channels)
+    needs_x, needs_w = dx.size > 0, du.size > 0
+    target[:] = 0
     db[:] = 0
+    if len(dy) == 0:
+        sums[:] = 0
     part = np.empty(db.size, np.float32)
     tiles = len(dy) * down * across
-    for first in range(0, tiles, BLOCK):
-        count = min(BLOCK, tiles - first)
+    for first in range(0, tiles, block):
+        count = min(block, tiles - first)
         part[:] = 0
         for t in range(count):
             n, top, left = _place(first + t, down, across)
-            _read_both(x, dy, y, masked, before, n, top, left, lines, v, m, t * channels, du.size > 0, part)
+            at, above, aside = t * channels, top - before[0], left - before[1]
+            if needs_w:
+                image = n * height * width * inputs
+                for c in range(0, inputs, LANES):
+                    read_input(
+                        source, image, height, width, inputs, above, aside, c, lines, inner, at + c, plane
+                    )  # fmt: skip
+            image = n * rows * columns * outputs
+            for k in range(0, outputs, LANES):
+                total = read_gradient(
+                    gradients, results, masked, image, rows, columns, outputs, top, left, k, lines, outer, at + k, plane
+                )
+                if part.size:
+                    store(part, k, add(load(part, k), total))
         for k in range(db.size):
             db[k] += part[k]
         for p in range(PLANES):
-            if du.size:
-                _multiply_weights(v, m, p, channels, count, inputs, du, first > 0)
-            if dx.size:
-                _multiply_inputs(m, u, p, channels, count, outputs, v)
-        if dx.size:
+            if needs_w:
+                _multiply_weights(inner, outer, p, plane, channels, count, inputs, du.shape[2], sums, first > 0)
+            if needs_x:
+                _multiply_inputs(outer, weights, u.shape[1], p, plane, channels, count, outputs, inner)
+        if needs_x:
             for t in range(count):
                 n, top, left = _place(first + t, down, across)
                 image = n * dx.shape[1] * dx.shape[2] * inputs
                 for c in range(0, inputs, LANES):
                     add_input(
-                        v.reshape(-1), t * channels + c, plane, lines, into, image, dx.shape[1], dx.shape[2], inputs,
+                        inner, t * channels + c, plane, lines, target, image, dx.shape[1], dx.shape[2], inputs,
                         top - before[0], left - before[1], c,
                     )  # fmt: skip
 
 
 @helper
-def _read_both(x, dy, y, masked, before, n, top, left, lines, v, m, at, needs_inputs, part):  # type: ignore[no-untyped-def]
-    """Transform one tile of gradients, add up its pixels in `part`, and transform its inputs if they are needed."""
-    height, width, inputs = x.shape[1:]
-    rows, columns, outputs = dy.shape[1:]
-    plane = v.shape[1]
-    if needs_inputs:
-        for c in range(0, inputs, LANES):
-            read_input(
-                x.reshape(-1), n * height * width * inputs, height, width, inputs, top - before[0], left - before[1], c,
-                lines, v.reshape(-1), at + c, plane,
-            )  # fmt: skip
-    for k in range(0, outputs, LANES):
-        total = read_gradient(
-            dy.reshape(-1), y.reshape(-1), masked, n * rows * columns * outputs, rows, columns, outputs, top, left, k,
-            lines, m.reshape(-1), at + k, plane,
-        )  # fmt: skip
-        if part.size:
-            store(part, k, add(load(part, k), total))
-
-
-@helper
-def _multiply_weights(v, m, p, channels, count, inputs, du, adds):  # type: ignore[no-untyped-def]
+def _multiply_weights(v, m, p, plane, channels, count, inputs, width, du, adds):  # type: ignore[no-untyped-def]
     """du[p] = V' dM, + du[p] if `adds`."""
-    at, width = p * v.shape[1], du.shape[2]
+    at = p * plane
     for k in range(0, width, LANES):
         c0 = p * inputs * width + k
         outer_products(
-            v.reshape(-1), at, 0, channels, m.reshape(-1), at + k, channels, 1, count, du.reshape(-1), c0, width,
-            inputs, LANES, adds,
+            v, at, 0, channels, m, at + k, channels, 1, count, du, c0, width, inputs, LANES, adds
         )  # fmt: skip
 
 
 @helper
-def _multiply_inputs(m, u, p, channels, count, outputs, v):  # type: ignore[no-untyped-def]
+def _multiply_inputs(m, u, panels, p, plane, channels, count, outputs, v):  # type: ignore[no-untyped-def]
     """dV[p] = dM U', written over V[p]."""
-    a, b, c = m.reshape(-1), u.reshape(-1), v.reshape(-1)
-    for panel in range(u.shape[1]):
-        b0 = (p * u.shape[1] + panel) * outputs * LANES
+    for panel in range(panels):
+        b0 = (p * panels + panel) * outputs * LANES
         for t in range(0, count, ROWS):
-            at = p * v.shape[1] + t * channels
+            at = p * plane + t * channels
             tile(
-                a, at, channels, 0, 1, b, b0, LANES, 1, outputs, zero(), c, at + panel * LANES, channels, LANES, False,
+                m, at, channels, 0, 1, u, b0, LANES, 1, outputs, zero(), v, at + panel * LANES, channels, LANES, False,
                 fill(LOWEST),
             )  # fmt: skip

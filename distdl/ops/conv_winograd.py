@@ -20,7 +20,9 @@ class Winograd:
 
     def __init__(self, g: Geometry):
         self.g = g
-        self.plane = winograd.plane_size(_whole(max(g.inputs, g.outputs)))
+        channels = _whole(max(g.inputs, g.outputs))
+        self.forward_plane = winograd.plane_size(2 * winograd.BLOCK, channels)
+        self.backward_plane = winograd.plane_size(2 * winograd.BLOCK, channels)
 
     @staticmethod
     def suits(g: Geometry) -> bool:
@@ -29,7 +31,7 @@ class Winograd:
     def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool) -> np.ndarray:
         y = np.empty((len(x), *self.g.out, self.g.outputs), np.float32)
         bias = np.zeros(self.g.outputs, np.float32) if b is None else b
-        v = scratch("winograd v", (winograd.PLANES + 1, self.plane), np.float32)
+        v = scratch("winograd v", (winograd.PLANES + 1, self.forward_plane), np.float32)
         winograd.winograd_forward(x, self._transform(w), bias, relu, self.g.before, v, self._lines(), y)
         return y
 
@@ -44,7 +46,7 @@ class Winograd:
             du = scratch("winograd du", (winograd.PLANES, g.inputs, _whole(g.outputs)), np.float32)
         # The adjoint takes the weights with inputs and outputs exchanged.
         u = self._transform(np.ascontiguousarray(w.swapaxes(2, 3))) if dx else empty
-        planes = [scratch(f"winograd {name}", (winograd.PLANES, self.plane), np.float32) for name in ("v", "m")]
+        planes = [scratch(f"winograd {name}", (winograd.PLANES, self.backward_plane), np.float32) for name in ("v", "m")]
         db = np.empty(_whole(g.outputs), np.float32)
         result = empty if y is None else y
         winograd.winograd_backward(x, dy, result, y is not None, u, g.before, *planes, self._lines(), gradient, du, db)
