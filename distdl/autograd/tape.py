@@ -161,7 +161,7 @@ def _is_fresh(result: np.ndarray, dy: np.ndarray, results: tuple[Any, ...], func
     return all(cell.cell_contents is not result for cell in function.__closure__ or ())
 
 
-def _accumulate(leaf: "Tensor", gradient: np.ndarray, owned: bool) -> None:
+def _accumulate(leaf: Any, gradient: np.ndarray, owned: bool) -> None:
     buffer = leaf._buffer
     if leaf.grad is not None:
         leaf.grad += gradient
@@ -169,6 +169,8 @@ def _accumulate(leaf: "Tensor", gradient: np.ndarray, owned: bool) -> None:
         if gradient is not buffer:
             buffer[...] = gradient
         leaf.grad = buffer
+        if leaf._spare and leaf._owner is None:
+            leaf._buffer, leaf._spare = None, False
     else:
         leaf.grad = gradient if owned else gradient.copy()
 

@@ -37,6 +37,7 @@ class Tensor(Operators):
     __array_priority__ = 1000.0  # so that ndarray + Tensor asks the Tensor
     _buffer: np.ndarray | None = None
     _owner: GradientOwner | None = None
+    _spare = False  # whether `_buffer` was left by `forget_gradient`, to be written to once
 
     def __init__(self, data: np.ndarray, requires_grad: bool = False):
         self._data = data

@@ -3,9 +3,30 @@
 The hyper-parameters come as float64 and are rounded once to the parameters' type.
 """
 
-import numpy as np
+from typing import Any
 
-from .registry import kernel
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+from numba.extending import intrinsic
+
+from .registry import helper, kernel
+
+
+@intrinsic
+def _pointer(context: Any, address: Any) -> Any:
+    """Make a pointer of an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), generate
+
+
+@helper
+def _array(address, size, like):  # type: ignore[no-untyped-def]
+    """The array of so many values of the type of `like` that lies at an address."""
+    return carray(_pointer(address), (size,), like.dtype)
 
 
 def _sgd_update(
@@ -51,6 +72,18 @@ def sgd_update(parameter, gradient, velocity, lr, momentum, dampening, weight_de
         parameter[i] = p - rate * (plain * g + look * v)
 
 
+@helper
+def sgd_segments(addresses, sizes, like, lr, momentum, dampening, weight_decay, nesterov):  # type: ignore[no-untyped-def]
+    """`sgd_update` of many parameters; row i: addresses of parameter, gradient and, with momentum, velocity."""
+    velocity = like
+    for i in range(sizes.size):
+        parameter = _array(addresses[i, 0], sizes[i], like)
+        gradient = _array(addresses[i, 1], sizes[i], like)
+        if momentum != 0:
+            velocity = _array(addresses[i, 2], sizes[i], like)
+        sgd_update(parameter, gradient, velocity, lr, momentum, dampening, weight_decay, nesterov, False)
+
+
 def _adam_update(
     parameter: np.ndarray,
     gradient: np.ndarray,
@@ -94,3 +127,25 @@ def adam_update(  # type: ignore[no-untyped-def]
         m[i] = mean
         v[i] = square
         parameter[i] = p * shrink - rate * mean / (np.sqrt(square) * scale + small)
+
+
+@helper
+def adam_segments(  # type: ignore[no-untyped-def]
+    addresses, sizes, like, lr, beta1, beta2, eps, weight_decay, decoupled, bias_correction1, bias_correction2
+):
+    """`adam_update` of many parameters; row i: addresses of parameter, gradient, m and v."""
+    for i in range(sizes.size):
+        adam_update(
+            _array(addresses[i, 0], sizes[i], like),
+            _array(addresses[i, 1], sizes[i], like),
+            _array(addresses[i, 2], sizes[i], like),
+            _array(addresses[i, 3], sizes[i], like),
+            lr,
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            decoupled,
+            bias_correction1,
+            bias_correction2,
+        )

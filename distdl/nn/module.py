@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Parameter, Tensor
+from ..autograd.parameter import forget_gradient
 from ..core import checks, spans
 from ..core.errors import ArgumentError
 
@@ -199,7 +200,7 @@ class Module:
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for parameter in self.parameters():
-            parameter.grad = None
+            forget_gradient(parameter)
 
     def astype(self, dtype: Any) -> Module:
         """Cast parameters and floating buffers to float32 or float64 in place, and return the module."""
@@ -211,7 +212,7 @@ class Module:
             for parameter in module._parameters.values():
                 parameter._data = parameter._data.astype(dtype)
                 parameter._version[0] += 1
-                parameter.grad = None
+                parameter.grad = parameter._buffer = None
             for name, buffer in module._buffers.items():
                 if buffer.dtype.kind == "f":
                     module._register(module._buffers, name, buffer.astype(dtype))

@@ -7,8 +7,9 @@ import numpy as np
 
 from ..autograd import Parameter
 from ..core import checks
-from ..kernels.optim import adam_update
+from ..kernels.optim import adam_segments, adam_update
 from .optimizer import Optimizer
+from .segments import Segments
 
 
 class Adam(Optimizer):
@@ -66,6 +67,32 @@ class Adam(Optimizer):
             1 - beta1 ** state["step"],
             1 - beta2 ** state["step"],
         )
+
+    def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        return "mean", "square"
+
+    def update_segments(self, segments: Segments, states: list[dict[str, Any]], group: dict[str, Any]) -> bool:
+        steps = {state["step"] for state in states}
+        if len(steps) > 1:
+            return False
+        step = steps.pop() + 1
+        for state in states:
+            state["step"] = step
+        beta1, beta2 = group["betas"]
+        adam_segments(
+            segments.addresses,
+            segments.sizes,
+            segments.like,
+            group["lr"],
+            beta1,
+            beta2,
+            group["eps"],
+            group["weight_decay"],
+            self.decoupled,
+            1 - beta1**step,
+            1 - beta2**step,
+        )
+        return True
 
 
 class AdamW(Adam):

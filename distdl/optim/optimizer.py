@@ -9,14 +9,20 @@ import numpy as np
 
 from ..autograd import Parameter, Tensor, no_grad, settle_gradients
 from ..autograd.owner import owners_of
-from ..core import checks
+from ..autograd.parameter import forget_gradient
+from ..core import checks, spans
 from ..core.errors import ArgumentError
+from .segments import Segments
+
+Entry = tuple[Parameter, np.ndarray, dict[str, Any]]
+"""A parameter, its gradient, its state."""
 
 
 class Optimizer:
     """Holds parameters in groups, and updates them from their gradients.
 
-    A rule defines `update(parameter, gradient, state, group)`, and checks its options in `check`.
+    A rule defines `update(parameter, gradient, state, group)`, and checks its options in `check`. It may
+    define `state_names` and `update_segments` too, to update many parameters by one call of a kernel.
 
     Args:
         parameters: parameters; (name, parameter) pairs; dicts with "params" and the group's own
@@ -32,6 +38,7 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.param_groups: list[dict[str, Any]] = []
         self.state: list[dict[str, Any]] = []
+        self._segments: dict[int, Segments] = {}
         for group in _groups(parameters):
             self.add_param_group(group)
 
@@ -63,6 +70,17 @@ class Optimizer:
         """Update one parameter in place; `state` is its own, empty at first. Its values are C-contiguous."""
         raise NotImplementedError
 
+    def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...] | None:
+        """Name the arrays of a parameter's state that `update_segments` needs; None: it does not exist."""
+        return None
+
+    def update_segments(self, segments: Segments, states: list[dict[str, Any]], group: dict[str, Any]) -> bool:
+        """Update several parameters in place, as `update` would, to the bit; False: nothing was done.
+
+        `states` are the parameters' own, where all arrays of `state_names` are there already.
+        """
+        return False
+
     def parameters(self) -> list[Parameter]:
         """Return the parameters of all groups, in order."""
         return [parameter for group in self.param_groups for parameter in group["params"]]
@@ -74,7 +92,7 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for parameter in self.parameters():
-            parameter.grad = None
+            forget_gradient(parameter)
 
     def step(self) -> None:
         """Update every parameter that has a gradient.
@@ -84,17 +102,49 @@ class Optimizer:
         """
         parameters = self.parameters()
         settle_gradients(parameters)
-        for name, parameter in self.named_parameters():
-            if parameter.grad is not None and np.shape(parameter.grad) != parameter.shape:
-                raise _bad_shape(f"{name}.grad", parameter.grad, parameter)
-        states = iter(self.state)
-        with no_grad():
-            for group in self.param_groups:
-                for parameter, state in zip(group["params"], states, strict=False):
-                    if parameter.grad is not None and parameter.requires_grad:
-                        self._update(parameter, parameter.grad, state, group)
+        work = self._work()
+        with spans.span(f"{type(self).__name__}.step", "step"), no_grad():
+            for index, (group, entries) in enumerate(zip(self.param_groups, work, strict=True)):
+                for parameter, gradient, state in self._update_together(index, entries, group):
+                    self._update(parameter, gradient, state, group)
+                for parameter, _, _ in entries:
+                    parameter._version[0] += 1
         for owner in owners_of(parameters):
             owner.stepped()
+
+    def _work(self) -> list[list[Entry]]:
+        """Return for each group the parameters that are to be updated, after looking at all gradients' shapes."""
+        states = iter(self.state)
+        work = []
+        for group in self.param_groups:
+            entries: list[Entry] = []
+            for name, parameter, state in zip(group["names"], group["params"], states, strict=False):
+                gradient = parameter.grad
+                if gradient is None:
+                    continue
+                if type(gradient) is not np.ndarray:
+                    gradient = np.asarray(gradient)
+                if gradient.shape != parameter._data.shape:
+                    raise _bad_shape(f"{name}.grad", gradient, parameter)
+                if parameter._requires_grad:
+                    entries.append((parameter, gradient, state))
+            work.append(entries)
+        return work
+
+    def _update_together(self, index: int, entries: list[Entry], group: dict[str, Any]) -> list[Entry]:
+        """Update what one kernel call can, and return the rest."""
+        names = self.state_names(group)
+        if names is None or not entries:
+            return entries
+        rows = [
+            (gradient, parameter._data, *[state.get(name) for name in names]) for parameter, gradient, state in entries
+        ]
+        segments = self._segments.setdefault(index, Segments())
+        segments.follow(rows)
+        states = [entries[i][2] for i in segments.members]
+        if not states or not self.update_segments(segments, states, group):
+            return entries
+        return [entries[i] for i in segments.others]
 
     def _update(self, parameter: Parameter, gradient: np.ndarray, state: dict[str, Any], group: dict[str, Any]) -> None:
         data = parameter._data
@@ -106,7 +156,6 @@ class Optimizer:
             self.update(parameter, gradient, state, group)
             data[...] = parameter._data
             parameter._data = data
-        parameter._version[0] += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Return options and state: {"groups": [options], "state": {name: {key: array or number}}}.

@@ -7,8 +7,9 @@ import numpy as np
 
 from ..autograd import Parameter
 from ..core import checks
-from ..kernels.optim import sgd_update
+from ..kernels.optim import sgd_segments, sgd_update
 from .optimizer import Optimizer
+from .segments import Segments
 
 # Stands in for the velocity where there is no momentum.
 _NONE = {np.dtype(name): np.zeros(0, name) for name in ("float32", "float64")}
@@ -70,3 +71,19 @@ class SGD(Optimizer):
             group["nesterov"],
             first,
         )
+
+    def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("velocity",) if group["momentum"] else ()
+
+    def update_segments(self, segments: Segments, states: list[dict[str, Any]], group: dict[str, Any]) -> bool:
+        sgd_segments(
+            segments.addresses,
+            segments.sizes,
+            segments.like,
+            group["lr"],
+            group["momentum"],
+            group["dampening"],
+            group["weight_decay"],
+            group["nesterov"],
+        )
+        return True

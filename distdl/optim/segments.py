@@ -1,0 +1,71 @@
+"""`Segments`: the arrays of many parameters for one kernel call.
+
+A call for each parameter costs more than the update of a small one. So the kernels take addresses.
+Finding an address costs as much as a call; arrays that are where they were at the last step cost
+nothing.
+"""
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from operator import is_
+from typing import Any
+
+import numpy as np
+
+
+class Segments:
+    """Where gradient, values and state arrays of some parameters lie.
+
+    Attributes:
+        members: which rows a kernel can take: C-contiguous, aligned, writable, of one type of float.
+        others: the other rows.
+        addresses: for each member its row's addresses, values before gradient, as int64.
+        sizes: of the members.
+        like: an empty array of their type.
+    """
+
+    def __init__(self) -> None:
+        self.members: list[int] = []
+        self.others: list[int] = []
+        self.addresses = np.zeros((0, 2), np.int64)
+        self.sizes = np.zeros(0, np.int64)
+        self.like = np.zeros(0, np.float32)
+        self._fixed: list[Any] = []
+        # Weak, as no gradient should live longer than its parameter's `.grad`.
+        self._gradients: list[weakref.ref[np.ndarray]] = []
+
+    def follow(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Find the arrays of `rows`: gradient, values, and what of the state there is, else None."""
+        gradients = [row[0] for row in rows]
+        fixed = [array for row in rows for array in row[1:]]
+        if len(fixed) != len(self._fixed) or not all(map(is_, fixed, self._fixed)):
+            self._lay_out(rows)
+        elif not all(map(is_, gradients, [reference() for reference in self._gradients])):
+            if any(not _is_plain(gradients[i], self.like.dtype) for i in self.members):
+                self._lay_out(rows)
+            self.addresses[:, 1] = [_address(gradients[i]) for i in self.members]
+        else:
+            return
+        self._fixed = fixed
+        self._gradients = [weakref.ref(gradient) for gradient in gradients]
+
+    def _lay_out(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        dtype = rows[0][1].dtype
+        plain = [all(_is_plain(array, dtype) for array in row) for row in rows]
+        self.members = [i for i, is_member in enumerate(plain) if is_member]
+        self.others = [i for i, is_member in enumerate(plain) if not is_member]
+        chosen = [rows[i] for i in self.members]
+        table = [[_address(array) for array in (values, gradient, *state)] for gradient, values, *state in chosen]
+        self.addresses = np.array(table, np.int64).reshape(len(chosen), len(rows[0]))
+        self.sizes = np.array([row[1].size for row in chosen], np.int64)
+        self.like = np.zeros(0, dtype)
+
+
+def _is_plain(array: Any, dtype: np.dtype) -> bool:
+    return array is not None and array.flags.carray and array.dtype is dtype and array.size > 0
+
+
+def _address(array: np.ndarray) -> int:
+    # Three times as fast as array.ctypes.data.
+    return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
