@@ -31,13 +31,14 @@ config: Any = numba.config
 _FLAGS = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
 
 
-def jit(function: Function, reassociate: bool = False) -> Function:
+def jit(function: Function, reassociate: bool = False, contract: bool = True) -> Function:
     """Compile a function at its first call for each combination of argument types.
 
     Sums keep their order unless `reassociate`, NaN and infinities are kept always; a division by
-    zero gives what NumPy's gives. The interpreter lock is released while it runs.
+    zero gives what NumPy's gives. The interpreter lock is released while it runs. Products and sums may
+    be rounded once together if `contract`.
     """
-    fastmath = {"contract", "reassoc"} if reassociate else {"contract"}
+    fastmath = {flag for flag, is_on in (("contract", contract), ("reassoc", reassociate)) if is_on}
     directory = cache_directory()
     with _numba_cache(directory):
         compiled: Any = numba.njit(cache=directory is not None, nogil=True, error_model="numpy", fastmath=fastmath)(

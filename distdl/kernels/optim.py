@@ -1,6 +1,7 @@
 """Update rules of optimizers on flat arrays, each one pass over memory.
 
-The hyper-parameters come as float64 and are rounded once to the parameters' type.
+The hyper-parameters come as float64 and are rounded once to the parameters' type. Every operation is
+rounded by itself, so that one parameter alone and many in one call get the same bits.
 """
 
 from typing import Any
@@ -47,7 +48,7 @@ def _sgd_update(
     parameter -= lr * g
 
 
-@kernel(reference=_sgd_update)
+@kernel(reference=_sgd_update, contract=False)
 def sgd_update(parameter, gradient, velocity, lr, momentum, dampening, weight_decay, nesterov, first):  # type: ignore[no-untyped-def]
     """One step of SGD by PyTorch's formulas; `velocity` may be empty if `momentum` is 0.
 
@@ -107,7 +108,7 @@ def _adam_update(
     parameter -= lr / bias_correction1 * m / (np.sqrt(v / bias_correction2) + eps)
 
 
-@kernel(reference=_adam_update)
+@kernel(reference=_adam_update, contract=False)
 def adam_update(  # type: ignore[no-untyped-def]
     parameter, gradient, m, v, lr, beta1, beta2, eps, weight_decay, decoupled, bias_correction1, bias_correction2
 ):

@@ -46,6 +46,7 @@ def kernel(
     *,
     reference: Callable[..., Any],
     reassociate: bool = False,
+    contract: bool = True,
     types: tuple[str, ...] = ("float32", "float64"),
     working: tuple[str, ...] = (),
 ) -> Callable[..., Callable[..., None]]:
@@ -54,6 +55,7 @@ def kernel(
     Args:
         reference: NumPy function of the same parameters.
         reassociate: let the compiler change the order of sums (needed to vectorise a sum).
+        contract: let it round a product and a sum once together. Which ones is up to where the code was inlined.
         types, working: see `Kernel`.
     """
 
@@ -63,7 +65,7 @@ def kernel(
             raise ValueError(f"kernel {name!r} is registered twice")
         if list(inspect.signature(function).parameters) != list(inspect.signature(reference).parameters):
             raise ValueError(f"kernel {name!r} and its reference must have the same parameters")
-        compiled = jit(function, reassociate)
+        compiled = jit(function, reassociate, contract)
         KERNELS[name] = Kernel(compiled, reference, types, working)
         return compiled
 
