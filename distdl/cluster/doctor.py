@@ -130,9 +130,9 @@ def _settings() -> Finding:
 def _threads() -> Finding:
     mine = threads.cores()
     plans = {ranks: threads.plan(mine, [mine] * ranks) for ranks in (1, 2)}
-    counts = [f"{plan.blas} with {ranks} rank{'s' if ranks > 1 else ''} a node" for ranks, plan in plans.items()]
+    counts = [f"{plan.count} with {ranks} rank{'s' if ranks > 1 else ''} a node" for ranks, plan in plans.items()]
     told = plans[2].reason if plans[2].reason.isupper() else ""
-    text = f"BLAS uses {', '.join(counts)}; Numba {plans[2].numba}{f' (set by {told})' if told else ''}"
+    text = f"{', '.join(counts)}{f' (set by {told})' if told else ''}"
     return Finding("ok", "threads", text)
 
 

@@ -53,7 +53,7 @@ def cache_directory() -> Path | None:
 
 def exact() -> bool:
     """Return whether convolutions are told to keep to algorithms that round least."""
-    return checks.one_of("DISTDL_EXACT", _get("DISTDL_EXACT") or "0", ("0", "1")) == "1"
+    return bool(checks.one_of("DISTDL_EXACT", _get("DISTDL_EXACT") or "0", ("0", "1")) == "1")
 
 
 def max_file_bytes() -> int | None:

@@ -1,10 +1,9 @@
-"""The one place that decides how many threads a rank uses.
+"""The one place that decides how many threads a rank uses: its kernels (`core/team.py`), BLAS and Numba's loops.
 
-The rule, for ranks that share a node under MPI: BLAS gets the rank's share of the cores, Numba one
-thread, since our kernels are called for pieces too small to split. A process alone takes one thread
-for both: small layers lose more by waking threads than they gain, results then do not depend on the
-machine's size, and ranks use the cores better. `DISTDL_NUM_THREADS`, else `OMP_NUM_THREADS` (which
-schedulers set), decides both by force.
+The rule, for ranks that share a node under MPI: each gets its share of the cores. A process alone
+takes one thread: results then do not depend on the machine's size, and two ranks use two cores
+better than two threads do. `DISTDL_NUM_THREADS`, else `OMP_NUM_THREADS` (which schedulers set),
+decides by force.
 """
 
 from __future__ import annotations
@@ -22,9 +21,11 @@ from . import settings
 class Threads:
     """How many threads a rank uses, and why."""
 
-    blas: int
-    numba: int
+    count: int
     reason: str
+
+
+_current: Threads | None = None
 
 
 def cores() -> list[int]:
@@ -44,26 +45,36 @@ def plan(mine: Collection[int], node: Sequence[Collection[int]]) -> Threads:
     """
     told = settings.num_threads()
     if told is not None:
-        return Threads(told, told, "DISTDL_NUM_THREADS")
+        return Threads(told, "DISTDL_NUM_THREADS")
     scheduler = os.environ.get("OMP_NUM_THREADS", "")
     if scheduler.isdecimal() and int(scheduler) > 0:
-        return Threads(int(scheduler), int(scheduler), "OMP_NUM_THREADS")
+        return Threads(int(scheduler), "OMP_NUM_THREADS")
     if len(node) <= 1:
-        return Threads(1, 1, "one process alone")
+        return Threads(1, "one process alone")
     share = sum(Fraction(1, sum(core in other for other in node)) for core in mine)
-    return Threads(max(1, int(share)), 1, f"share of {len(mine)} core{'s' if len(mine) > 1 else ''}")
+    return Threads(max(1, int(share)), f"share of {len(mine)} core{'s' if len(mine) > 1 else ''}")
+
+
+def current() -> int:
+    """Return how many threads this process uses: what was applied, else what it uses alone."""
+    global _current
+    if _current is None:
+        _current = plan(cores(), [cores()])
+    return _current.count
 
 
 def apply(threads: Threads) -> None:
-    """Give BLAS and Numba so many threads, be they loaded or not."""
+    """Use so many threads, in libraries that are loaded and in those that will be."""
     from threadpoolctl import threadpool_limits
 
-    threadpool_limits(limits=threads.blas, user_api="blas")
+    global _current
+    _current = threads
+    threadpool_limits(limits=threads.count, user_api="blas")
     # Libraries that are loaded later read these.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"):
-        os.environ[name] = str(threads.blas)
+        os.environ[name] = str(threads.count)
     numba = sys.modules.get("numba")
     if numba is None:
-        os.environ["NUMBA_NUM_THREADS"] = str(threads.numba)
+        os.environ["NUMBA_NUM_THREADS"] = str(threads.count)
     else:
-        numba.set_num_threads(min(threads.numba, numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(threads.count, numba.config.NUMBA_NUM_THREADS))

@@ -11,21 +11,24 @@ from .simd import LANES, LOWEST, add, fill, load_first, store, transpose, where_
 from .sums import BLOCK
 from .tiles import ROWS, get, outer_products, products, put
 
+Part = tuple[int, int]
+
 # Rows that weight gradients sum in one go: longer float32 sums drift.
 DEPTH = 512
 
 
 def _linear_forward(
-    x: np.ndarray, w: np.ndarray, bias: np.ndarray, relu: bool, packed: np.ndarray, y: np.ndarray
+    x: np.ndarray, w: np.ndarray, bias: np.ndarray, relu: bool, part: Part, packed: np.ndarray, y: np.ndarray
 ) -> None:
-    y[...] = x @ w + bias
+    columns = slice(*part)
+    y[:, columns] = x @ w[:, columns] + bias[columns]
     if relu:
-        np.maximum(y, 0, out=y)
+        np.maximum(y[:, columns], 0, out=y[:, columns])
 
 
 @kernel(reference=_linear_forward, types=("float32",), working=("packed",))
-def linear_forward(x, w, bias, relu, packed, y):  # type: ignore[no-untyped-def]
-    """y = x w + bias, and 0 for negative results if `relu`.
+def linear_forward(x, w, bias, relu, part, packed, y):  # type: ignore[no-untyped-def]
+    """y = x w + bias, and 0 for negative results if `relu`, in the columns part[0] to part[1].
 
     x (rows, inputs), w (inputs, outputs), bias (outputs,), packed: working memory (inputs, 16).
     """
@@ -33,8 +36,8 @@ def linear_forward(x, w, bias, relu, packed, y):  # type: ignore[no-untyped-def]
     rows = len(x)
     a, weights, panel, c = x.reshape(-1), w.reshape(-1), packed.reshape(-1), y.reshape(-1)
     floor = fill(np.float32(0) if relu else LOWEST)
-    for first in range(0, outputs, LANES):
-        lanes = min(LANES, outputs - first)
+    for first in range(part[0], part[1], LANES):
+        lanes = min(LANES, part[1] - first)
         start = load_first(bias, first, lanes)
         if lanes == LANES and rows < ROWS:
             # So few rows do not pay for a copy.
@@ -47,17 +50,20 @@ def linear_forward(x, w, bias, relu, packed, y):  # type: ignore[no-untyped-def]
         products(a, 0, inputs, 0, panel, 0, LANES, 1, inputs, start, c, first, outputs, rows, lanes, floor)
 
 
-def _linear_input_gradient(dy: np.ndarray, w: np.ndarray, packed: np.ndarray, dx: np.ndarray) -> None:
-    dx[...] = dy @ w.T
+def _linear_input_gradient(dy: np.ndarray, w: np.ndarray, part: Part, packed: np.ndarray, dx: np.ndarray) -> None:
+    dx[:, slice(*part)] = dy @ w[slice(*part)].T
 
 
 @kernel(reference=_linear_input_gradient, types=("float32",), working=("packed",))
-def linear_input_gradient(dy, w, packed, dx):  # type: ignore[no-untyped-def]
-    """dx = dy w'; dy (rows, outputs), w (inputs, outputs), packed: working memory (outputs, 16)."""
+def linear_input_gradient(dy, w, part, packed, dx):  # type: ignore[no-untyped-def]
+    """dx = dy w' in the columns part[0] to part[1].
+
+    dy (rows, outputs), w (inputs, outputs), packed: working memory (outputs rounded up to 16, 16).
+    """
     inputs, outputs = w.shape
     a, weights, panel, c = dy.reshape(-1), w.reshape(-1), packed.reshape(-1), dx.reshape(-1)
-    for first in range(0, inputs, LANES):
-        lanes = min(LANES, inputs - first)
+    for first in range(part[0], part[1], LANES):
+        lanes = min(LANES, part[1] - first)
         for k in range(0, outputs, LANES):
             columns = min(LANES, outputs - k)
             transpose(weights, first * outputs + k, outputs, lanes, columns, panel, k * LANES)
@@ -66,17 +72,20 @@ def linear_input_gradient(dy, w, packed, dx):  # type: ignore[no-untyped-def]
         )  # fmt: skip
 
 
-def _linear_weight_gradient(x: np.ndarray, dy: np.ndarray, packed: np.ndarray, dw: np.ndarray) -> None:
-    dw[...] = x.T @ dy
+def _linear_weight_gradient(x: np.ndarray, dy: np.ndarray, part: Part, packed: np.ndarray, dw: np.ndarray) -> None:
+    dw[slice(*part)] = x[:, slice(*part)].T @ dy
 
 
 @kernel(reference=_linear_weight_gradient, types=("float32",), working=("packed",))
-def linear_weight_gradient(x, dy, packed, dw):  # type: ignore[no-untyped-def]
-    """dw = x' dy; x (rows, inputs), dy (rows, outputs), packed: working memory (panels of dy, 512, 16)."""
+def linear_weight_gradient(x, dy, part, packed, dw):  # type: ignore[no-untyped-def]
+    """dw = x' dy in the rows part[0] to part[1].
+
+    x (rows, inputs), dy (rows, outputs), packed: working memory (panels of dy, 512, 16).
+    """
     inputs, outputs = dw.shape
     a, gradients, panels, c = x.reshape(-1), dy.reshape(-1), packed.reshape(-1), dw.reshape(-1)
     if len(x) == 0:
-        c[:] = 0
+        c[part[0] * outputs : part[1] * outputs] = 0
     for start in range(0, len(x), DEPTH):
         depth = min(DEPTH, len(x) - start)
         for first in range(0, outputs, LANES):
@@ -86,8 +95,8 @@ def linear_weight_gradient(x, dy, packed, dw):  # type: ignore[no-untyped-def]
                 row = get(gradients, at, lanes)
                 store(panels, first * DEPTH + i * LANES, row)
         # A strip of x stays in the first-level cache while the panels stream by.
-        for i in range(0, inputs, ROWS):
-            rows = min(ROWS, inputs - i)
+        for i in range(part[0], part[1], ROWS):
+            rows = min(ROWS, part[1] - i)
             for first in range(0, outputs, LANES):
                 lanes = min(LANES, outputs - first)
                 outer_products(

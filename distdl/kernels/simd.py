@@ -32,7 +32,8 @@ intrinsic: Callable[[Callable[..., Any]], Any] = extending.intrinsic
 
 class _Vector(types.Type):
     def __init__(self) -> None:
-        cast(Any, super()).__init__(name=f"float32x{LANES}")
+        initialize: Any = super().__init__
+        initialize(name=f"float32x{LANES}")
 
 
 float32x16: Any = cast(Any, _Vector)()

@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from ..core.team import each_part
 from ..kernels.direct import direct_forward, direct_input_gradient, direct_weight_gradient
 from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
 from .conv_geometry import Geometry
+from .conv_parts import add_parts
 
 
 class Direct:
@@ -25,29 +27,41 @@ class Direct:
     def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool) -> np.ndarray:
         y = np.empty((len(x), *self.g.out, self.outputs), np.float32)
         bias = np.zeros(self.outputs, np.float32) if b is None else b
-        packed = scratch("conv2d weights", (-(-self.outputs // LANES), self.g.depth, LANES), np.float32)
-        direct_forward(x, w, bias, relu, *self.place, packed, self._padded(), y)
+
+        def convolve(part: slice) -> None:
+            packed = scratch("conv2d weights", (-(-self.outputs // LANES), self.g.depth, LANES), np.float32)
+            direct_forward(x[part], w, bias, relu, *self.place, packed, self._padded(), y[part])
+
+        each_part(convolve, len(x), self.g.cost)
         return y
 
     def backward(
         self, x: np.ndarray, w: np.ndarray, y: np.ndarray | None, dy: np.ndarray, dx: bool, dw: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray]:
         masked, result = y is not None, dy if y is None else y
-        db = np.empty(self.outputs, np.float32)
-        if dw is None:
-            dw = np.empty(w.shape, np.float32)
-        rows = scratch(
-            "conv2d gradient", (self.g.out[0] * self.g.out[1], -(-self.outputs // LANES) * LANES), np.float32
-        )
-        direct_weight_gradient(x, dy, result, masked, *self.place, self._padded(), rows, dw, db)
-        if not dx:
-            return None, db
-        gradient = np.empty(x.shape, np.float32)
-        packed = scratch(
-            "conv2d weights", (-(-self.g.inputs // LANES) * w.shape[0] * w.shape[1] * w.shape[3] * LANES,), np.float32
-        )
-        direct_input_gradient(dy, result, masked, w, *self.place, packed, self._padded_gradient(), gradient)
-        return gradient, db
+        total = np.empty(w.shape, np.float32) if dw is None else dw
+        gradient = np.empty(x.shape, np.float32) if dx else None
+
+        def differentiate(part: slice) -> tuple[np.ndarray | None, np.ndarray]:
+            own = total if part.start == 0 else scratch("conv2d dw", w.shape, np.float32)
+            db = np.empty(self.outputs, np.float32)
+            place = (masked, *self.place)
+            direct_weight_gradient(x[part], dy[part], result[part], *place, self._padded(), self._rows(), own, db)
+            if gradient is not None:
+                packed = scratch("conv2d weights", (self._turned_size(w),), np.float32)
+                direct_input_gradient(
+                    dy[part], result[part], masked, w, *self.place, packed, self._padded_gradient(), gradient[part]
+                )
+            return own, db
+
+        return gradient, add_parts(each_part(differentiate, len(x), 2 * self.g.cost))
+
+    def _turned_size(self, w: np.ndarray) -> int:
+        return int(-(-self.g.inputs // LANES) * LANES * w[:, :, 0].size)
+
+    def _rows(self) -> np.ndarray:
+        extents = self.g.out[0] * self.g.out[1], -(-self.outputs // LANES) * LANES
+        return scratch("conv2d gradient", extents, np.float32)
 
     def _padded(self) -> np.ndarray:
         return scratch("conv2d padded", self.padded, np.float32)

@@ -24,6 +24,11 @@ class Geometry:
         self.out = tuple(self._extent(x, axis, sum(padding[axis])) for axis in range(2))
         self.depth = self.kernel[0] * self.kernel[1] * self.inputs
 
+    @property
+    def cost(self) -> int:
+        """Multiplications for one image."""
+        return int(self.out[0] * self.out[1] * self.depth * self.outputs)
+
     def _extent(self, x: np.ndarray, axis: int, padding: int) -> int:
         room = x.shape[1 + axis] + padding
         reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1

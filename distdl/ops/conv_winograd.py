@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from ..core.team import each_part
 from ..kernels import winograd
 from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
 from .conv_geometry import Geometry
+from .conv_parts import add_parts
 
 _NONE = np.empty(0, np.float32)
 
@@ -20,9 +22,7 @@ class Winograd:
 
     def __init__(self, g: Geometry):
         self.g = g
-        channels = _whole(max(g.inputs, g.outputs))
-        self.forward_plane = winograd.plane_size(2 * winograd.BLOCK, channels)
-        self.backward_plane = winograd.plane_size(2 * winograd.BLOCK, channels)
+        self.plane = winograd.plane_size(2 * winograd.BLOCK, _whole(max(g.inputs, g.outputs)))
 
     @staticmethod
     def suits(g: Geometry) -> bool:
@@ -31,8 +31,13 @@ class Winograd:
     def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool) -> np.ndarray:
         y = np.empty((len(x), *self.g.out, self.g.outputs), np.float32)
         bias = np.zeros(self.g.outputs, np.float32) if b is None else b
-        v = scratch("winograd v", (winograd.PLANES + 1, self.forward_plane), np.float32)
-        winograd.winograd_forward(x, self._transform(w), bias, relu, self.g.before, v, self._lines(), y)
+        u = self._transform(w)
+
+        def convolve(part: slice) -> None:
+            v = scratch("winograd v", (winograd.PLANES + 1, self.plane), np.float32)
+            winograd.winograd_forward(x[part], u, bias, relu, self.g.before, v, _lines(), y[part])
+
+        each_part(convolve, len(x), self.g.cost)
         return y
 
     def backward(
@@ -41,24 +46,43 @@ class Winograd:
         g = self.g
         empty = _NONE.reshape(0, 0, 0, 0)
         gradient = np.empty(x.shape, np.float32) if dx else empty
-        du = _NONE.reshape(0, 0, 0)
-        if dw is not None:
-            du = scratch("winograd du", (winograd.PLANES, g.inputs, _whole(g.outputs)), np.float32)
         # The adjoint takes the weights with inputs and outputs exchanged.
         u = self._transform(np.ascontiguousarray(w.swapaxes(2, 3))) if dx else empty
-        planes = [scratch(f"winograd {name}", (winograd.PLANES, self.backward_plane), np.float32) for name in ("v", "m")]
-        db = np.empty(_whole(g.outputs), np.float32)
-        result = empty if y is None else y
-        winograd.winograd_backward(x, dy, result, y is not None, u, g.before, *planes, self._lines(), gradient, du, db)
-        if dw is not None:
-            winograd.winograd_weight_gradient(du, self._lines(), dw)
-        return gradient if dx else None, db[: g.outputs]
 
-    def _lines(self) -> np.ndarray:
-        return scratch("winograd lines", (winograd.PLANES * LANES,), np.float32)
+        def differentiate(part: slice) -> tuple[np.ndarray | None, np.ndarray]:
+            du = _NONE.reshape(0, 0, 0)
+            if dw is not None:
+                du = scratch("winograd du", (winograd.PLANES, g.inputs, _whole(g.outputs)), np.float32)
+            planes = [scratch(f"winograd {name}", (winograd.PLANES, self.plane), np.float32) for name in ("v", "m")]
+            db = np.empty(_whole(g.outputs), np.float32)
+            winograd.winograd_backward(
+                x[part],
+                dy[part],
+                empty if y is None else y[part],
+                y is not None,
+                u,
+                g.before,
+                *planes,
+                _lines(),
+                gradient[part] if dx else empty,
+                du,
+                db,
+            )
+            if dw is None:
+                return None, db
+            own = dw if part.start == 0 else scratch("winograd dw", dw.shape, np.float32)
+            winograd.winograd_weight_gradient(du, _lines(), own)
+            return own, db
+
+        db = add_parts(each_part(differentiate, len(x), 2 * self.g.cost))
+        return gradient if dx else None, db[: g.outputs]
 
     def _transform(self, w: np.ndarray) -> np.ndarray:
         inputs, outputs = w.shape[2:]
         u = scratch("winograd u", (winograd.PLANES, _whole(outputs) // LANES, inputs, LANES), np.float32)
-        winograd.winograd_weights(w, self._lines(), u)
+        winograd.winograd_weights(w, _lines(), u)
         return u
+
+
+def _lines() -> np.ndarray:
+    return scratch("winograd lines", (winograd.PLANES * LANES,), np.float32)

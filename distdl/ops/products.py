@@ -1,7 +1,10 @@
 """Matrix products of a linear layer: own kernels for float32, NumPy's for other types."""
 
+from collections.abc import Callable
+
 import numpy as np
 
+from ..core.team import each_part
 from ..kernels import gemm
 from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
@@ -13,7 +16,7 @@ def product(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool) -> n
     y = np.empty((len(x), w.shape[1]), x.dtype)
     if x.dtype == np.float32:
         bias = np.zeros(w.shape[1], np.float32) if b is None else np.ascontiguousarray(b)
-        gemm.linear_forward(x, w, bias, relu, _panel(w.shape[0]), y)
+        _each_part(lambda part: gemm.linear_forward(x, w, bias, relu, part, _panel(w.shape[0]), y), w.shape[1], x.size)
         return y
     np.matmul(x, w, out=y)
     if b is not None:
@@ -25,7 +28,7 @@ def input_gradient(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Return dy w'."""
     dx = np.empty((len(dy), w.shape[0]), dy.dtype)
     if dy.dtype == np.float32:
-        gemm.linear_input_gradient(dy, w, _panel(w.shape[1]), dx)
+        _each_part(lambda part: gemm.linear_input_gradient(dy, w, part, _panel(w.shape[1]), dx), w.shape[0], dy.size)
         return dx
     return np.matmul(dy, w.T, out=dx)
 
@@ -33,8 +36,12 @@ def input_gradient(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
 def weight_gradient(x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
     """Write x' dy to dw."""
     if dy.dtype == np.float32 and dw.flags.c_contiguous:
-        packed = scratch("linear gradients", (-(-dw.shape[1] // LANES), gemm.DEPTH, LANES), np.float32)
-        gemm.linear_weight_gradient(x, dy, packed, dw)
+        extents = -(-dw.shape[1] // LANES), gemm.DEPTH, LANES
+
+        def multiply(part: gemm.Part) -> None:
+            gemm.linear_weight_gradient(x, dy, part, scratch("linear gradients", extents, np.float32), dw)
+
+        _each_part(multiply, dw.shape[0], dy.size)
     else:
         np.matmul(x.T, dy, out=dw)
 
@@ -51,3 +58,10 @@ def relu_gradient(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def _panel(depth: int) -> np.ndarray:
     return scratch("linear weights", (-(-depth // LANES) * LANES, LANES), np.float32)
+
+
+def _each_part(multiply: Callable[[gemm.Part], None], count: int, cost: int) -> None:
+    """Let threads share `count` columns or rows, by whole vectors; each costs `cost` multiplications."""
+    each_part(
+        lambda part: multiply((part.start * LANES, min(part.stop * LANES, count))), -(-count // LANES), cost * LANES
+    )

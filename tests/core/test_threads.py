@@ -18,29 +18,28 @@ def _nobody_has_said(monkeypatch):
 
 @pytest.mark.parametrize(("ranks", "share"), [(1, 1), (2, 4), (3, 2), (8, 1), (16, 1)])
 def test_ranks_share_the_cores_that_all_may_use(ranks, share):
-    """BLAS gets the share of 8 cores, at least one; a process alone gets one; Numba gets one."""
-    plan = threads.plan(range(8), [range(8)] * ranks)
-    assert (plan.blas, plan.numba) == (share, 1)
+    """A rank gets its share of 8 cores, at least one; a process alone gets one."""
+    assert threads.plan(range(8), [range(8)] * ranks).count == share
 
 
 def test_ranks_that_are_bound_keep_their_cores():
     """Masks that do not overlap are not shared; of those that overlap in part, the overlap is."""
-    assert threads.plan([0, 1], [[0, 1], [2, 3], [4, 5, 6]]).blas == 2
-    assert threads.plan([4, 5, 6], [[0, 1], [2, 3], [4, 5, 6]]).blas == 3
-    assert threads.plan([0, 1, 2], [[0, 1, 2], [2, 3, 4]]).blas == 2
+    assert threads.plan([0, 1], [[0, 1], [2, 3], [4, 5, 6]]).count == 2
+    assert threads.plan([4, 5, 6], [[0, 1], [2, 3], [4, 5, 6]]).count == 3
+    assert threads.plan([0, 1, 2], [[0, 1, 2], [2, 3, 4]]).count == 2
 
 
 def test_shares_are_exact():
     """Six cores of six ranks are one thread each, whatever 1/6 is in floating point."""
-    assert [threads.plan(range(3 * n), [range(3 * n)] * n).blas for n in range(2, 60)] == [3] * 58
+    assert [threads.plan(range(3 * n), [range(3 * n)] * n).count for n in range(2, 60)] == [3] * 58
 
 
 def test_the_environment_decides_first(monkeypatch):
-    """DISTDL_NUM_THREADS wins over OMP_NUM_THREADS, which wins over the cores; both set BLAS and Numba."""
+    """DISTDL_NUM_THREADS wins over OMP_NUM_THREADS, which wins over the cores."""
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert threads.plan([0], [[0]]) == threads.Threads(3, 3, "OMP_NUM_THREADS")
+    assert threads.plan([0], [[0]]) == threads.Threads(3, "OMP_NUM_THREADS")
     monkeypatch.setenv("DISTDL_NUM_THREADS", "5")
-    assert threads.plan([0], [[0]]) == threads.Threads(5, 5, "DISTDL_NUM_THREADS")
+    assert threads.plan([0], [[0]]) == threads.Threads(5, "DISTDL_NUM_THREADS")
     monkeypatch.setenv("DISTDL_NUM_THREADS", "many")
     with pytest.raises(ArgumentError, match=r"`DISTDL_NUM_THREADS` \(='many'\) must be an integer >= 1"):
         threads.plan([0], [[0]])
@@ -61,9 +60,10 @@ def test_cores_are_those_of_the_affinity_mask():
 def test_libraries_use_what_was_decided(first):
     """BLAS and Numba use so many threads, whether they are loaded before or after."""
     program = (
-        f"import {first}\nfrom distdl.core import threads\nthreads.apply(threads.Threads(2, 1, 'test'))\n"
+        f"import {first}\nfrom distdl.core import threads\nthreads.apply(threads.Threads(2, 'test'))\n"
         "import numba, scipy.linalg\nfrom threadpoolctl import threadpool_info\n"
-        "assert numba.get_num_threads() == 1, numba.get_num_threads()\n"
+        "assert numba.get_num_threads() == min(2, numba.config.NUMBA_NUM_THREADS), numba.get_num_threads()\n"
+        "assert threads.current() == 2\n"
         "pools = [pool['num_threads'] for pool in threadpool_info() if pool['user_api'] == 'blas']\n"
         "assert pools and set(pools) <= {min(2, max(pools))}, pools\n"
     )

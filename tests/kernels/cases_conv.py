@@ -138,23 +138,32 @@ def products(rng: Generator, dtype: Any) -> Draw:
         yield normal(rng, dtype, rows, inputs), normal(rng, dtype, inputs, outputs), normal(rng, dtype, rows, outputs)
 
 
+def parts(count: int) -> list[tuple[int, int]]:
+    """Return the whole, and parts such as two threads get."""
+    middle = count // 2 // LANES * LANES
+    return [(0, count), (0, middle), (middle, count)]
+
+
 @case
 def linear_forward(rng: Generator, dtype: Any) -> Draw:
     for x, w, y in products(rng, dtype):
         for relu in (False, True):
-            yield x, w, normal(rng, dtype, w.shape[1]), relu, np.empty((w.shape[0], LANES), dtype), y
+            for part in parts(w.shape[1]):
+                yield x, w, normal(rng, dtype, w.shape[1]), relu, part, np.empty((w.shape[0], LANES), dtype), y
 
 
 @case
 def linear_input_gradient(rng: Generator, dtype: Any) -> Draw:
     for x, w, dy in products(rng, dtype):
-        yield dy, w, np.empty((whole(w.shape[1]), LANES), dtype), x
+        for part in parts(w.shape[0]):
+            yield dy, w, part, np.empty((whole(w.shape[1]), LANES), dtype), x
 
 
 @case
 def linear_weight_gradient(rng: Generator, dtype: Any) -> Draw:
     for x, w, dy in products(rng, dtype):
-        yield x, dy, np.empty((whole(w.shape[1]) // LANES, 512, LANES), dtype), w
+        for part in parts(w.shape[0]):
+            yield x, dy, part, np.empty((whole(w.shape[1]) // LANES, 512, LANES), dtype), w
 
 
 @case
