@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..autograd import Parameter
-from ..core import checks
+from ..core import checks, spans
 from ..core.errors import ArgumentError
 from .bucket import Bucket, Earlier, make_buckets
 from .start import broadcast_start
@@ -133,11 +133,12 @@ class GradientSynchronizer:
         self._due = True
 
     def _reduce(self) -> None:
-        for bucket in self.buckets:
+        for i, bucket in enumerate(self.buckets):
             bucket.collect()
             bucket.weight = self._weight
             bucket.scale(self._weight / self._mean_weight)
-            self.comm.allreduce(bucket.flat)
+            with spans.span(f"bucket {i}", "reduce"):
+                self.comm.allreduce(bucket.flat)
             self.reductions += 1
         total = self.buckets[0].weight
         for i, bucket in enumerate(self.buckets):

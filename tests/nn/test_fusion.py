@@ -1,0 +1,134 @@
+"""Sequential joins a ReLU with the layer before it: nobody can tell, but by the clock and the timeline."""
+
+import numpy as np
+import pytest
+
+import distdl
+from distdl import nn
+
+LAYERS = {
+    "conv 3x3": (lambda: nn.Conv2d(16, 16, 3, padding=1), (2, 12, 12, 16)),
+    "conv first": (lambda: nn.Conv2d(3, 8, 3, padding="same", bias=False), (2, 9, 9, 3)),
+    "conv strided": (lambda: nn.Conv2d(4, 6, 3, stride=2), (2, 9, 9, 4)),
+    "conv depthwise": (lambda: nn.Conv2d(4, 4, 3, groups=4), (2, 9, 9, 4)),
+    "linear": (lambda: nn.Linear(7, 33), (5, 7)),
+    "linear without bias": (lambda: nn.Linear(7, 33, bias=False), (5, 7)),
+}
+
+
+def operations(model, x):
+    """Return the result, and the names of the operations that ran."""
+    with distdl.timeline() as timeline:
+        y = model(distdl.tensor(x))
+    return y, [span.label for span in timeline.spans if span.phase == "forward"]
+
+
+def train_once(model, x):
+    x = distdl.tensor(x, requires_grad=True)
+    y = model(x)
+    rng = np.random.default_rng(3)
+    y.backward(rng.normal(size=y.shape).astype(y.dtype))
+    return [y.data, x.grad, *[parameter.grad for parameter in model.parameters()]]
+
+
+def drawn(shape, dtype="float32"):
+    return np.random.default_rng(2).normal(size=shape).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_joined_and_apart_have_the_same_bits(name, dtype):
+    """Result and all gradients are those of the layer and the ReLU one after the other."""
+    make, shape = LAYERS[name]
+    distdl.manual_seed(0)
+    model = nn.Sequential(make(), nn.ReLU()).astype(dtype)
+    x = drawn(shape, dtype)
+    joined = train_once(model, x)
+    assert len(operations(model, x)[1]) == 1
+    model[1].register_forward_hook(lambda module, args, result: None)
+    assert len(operations(model, x)[1]) == 2
+    for parameter in model.parameters():
+        parameter.grad = None
+    for ours, theirs in zip(joined, train_once(model, x), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_nan_is_not_lost(name):
+    """A ReLU that rides along hands NaN on, as one that stands alone does."""
+    make, shape = LAYERS[name]
+    x = drawn(shape)
+    x[0] = np.nan
+    y = nn.Sequential(make(), nn.ReLU())(distdl.tensor(x))
+    assert np.isnan(y.data[0]).all()
+
+
+def test_the_timeline_shows_what_ran():
+    """The joined operation goes by the layer's name."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.ReLU(), nn.Linear(4, 4), nn.Tanh(), nn.ReLU())
+    _, names = operations(model, drawn((2, 4)))
+    assert names == ["0.linear+relu", "2.relu", "3.linear", "4.tanh", "5.relu"]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("kind", ["forward_pre", "forward", "backward"])
+def test_hooks_see_each_layer(kind, place):
+    """A hook on one of the two keeps them apart, and is called; once it is removed they join."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    calls = []
+    remove = getattr(model[place], f"register_{kind}_hook")(lambda *args: calls.append(args[0]))
+    y, names = operations(model, drawn((2, 4)))
+    assert names == ["0.linear", "1.relu"]
+    y.sum().backward()
+    assert calls == [model[place]]
+    remove()
+    assert operations(model, drawn((2, 4)))[1] == ["0.linear+relu"]
+
+
+def test_only_our_own_layers_are_joined(monkeypatch):
+    """Subclasses, and a forward() that was put in later, run as they are written."""
+
+    class Shifted(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) - 1.0
+
+    class Negative(nn.ReLU):
+        def forward(self, x):
+            return -super().forward(x)
+
+    x = drawn((2, 4))
+    for layers in ((Shifted(4, 4), nn.ReLU()), (nn.Linear(4, 4), Negative())):
+        y, names = operations(nn.Sequential(*layers), x)
+        assert "0.linear" in names
+        np.testing.assert_array_equal(y.data, layers[1](layers[0](distdl.tensor(x))).data)
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    model[1].forward = lambda x: x * 0.0
+    assert (model(distdl.tensor(x)).data == 0).all()
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.ReLU, "forward", lambda self, x: x * 0.0)
+        assert (model(distdl.tensor(x)).data == 0).all()
+
+
+def test_functions_take_relu():
+    """`relu=True` of linear and conv2d, functions and modules, is max(., 0) of what they give."""
+    x, linear = distdl.tensor(drawn((5, 7))), nn.Linear(7, 3)
+    images, conv = distdl.tensor(drawn((2, 6, 6, 3))), nn.Conv2d(3, 4, 3)
+    for joined, plain in (
+        (nn.functional.linear(x, linear.weight, linear.bias, relu=True), linear(x)),
+        (linear(x, relu=True), linear(x)),
+        (nn.functional.conv2d(images, conv.weight, conv.bias, relu=True), conv(images)),
+        (conv(images, relu=True), conv(images)),
+    ):
+        assert (plain.data < 0).any()
+        np.testing.assert_array_equal(joined.data, np.maximum(plain.data, 0))
+
+
+def test_anomalies_are_found_in_joined_operations():
+    """detect_anomaly() finds a weight that was written to behind the tensor's back."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    with distdl.detect_anomaly():
+        loss = model(distdl.tensor(drawn((2, 4)))).sum()
+    model[0].weight.numpy()[0] = 5
+    with pytest.raises(distdl.core.errors.GraphError, match="written to after `linear`"):
+        loss.backward()
