@@ -1,5 +1,6 @@
 """Working memory that is kept from call to call: fresh pages cost more than what is computed in them."""
 
+import math
 import threading
 from typing import Any
 
@@ -20,7 +21,7 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     It starts at a multiple of 64 bytes, where vectors load fastest.
     """
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     buffer = _local.buffers.get((name, dtype))
     if buffer is None or buffer.size < size:
         spare = 64 // dtype.itemsize
