@@ -4,6 +4,7 @@ Operations number their nodes as they run; walking the nodes reachable from a re
 order is reverse-mode differentiation (S. Linnainmaa, 1976). Each node is freed as it is left.
 """
 
+import sys
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,6 @@ class Walk:
         nodes: the operations that lead to the tensor, latest first.
         uses: how often each leaf is used by them; for leaves with hooks, less the uses that are done.
         sums: gradients on their way.
-        own: whose sums are this walk's own arrays, to add to in place.
         hooked: leaves whose hooks wait for the sum over all uses.
 
     Raises:
@@ -37,7 +37,6 @@ class Walk:
         self.nodes: list[Node] = []
         self.uses: dict[Tensor, int] = {}
         self.sums: dict[Any, np.ndarray] = {}
-        self.own: set[Any] = set()
         if root._node is None:
             self.uses[root] = 1
         else:
@@ -128,11 +127,11 @@ class Walk:
         before = self.sums.get(edge)
         if before is None:
             self.sums[edge] = result
-        elif edge in self.own:
+        elif sys.getrefcount(before) == _HELD_BY_SUMS and before.base is None and before.flags.writeable:
+            # Nobody else holds it, no view either.
             np.add(before, result, out=before)
         else:
             self.sums[edge] = np.asarray(before + result)
-            self.own.add(edge)
 
     def _deliver(self, leaf: Any, result: np.ndarray, owned: bool) -> None:
         """Add one use's gradient to a leaf; `owned`: nobody else holds `result`."""
@@ -152,6 +151,16 @@ class Walk:
         self.uses[leaf] -= 1
         if self.uses[leaf] == 0 and leaf in self.sums:
             _accumulate(leaf, _run_hooks(leaf._hooks, self.sums.pop(leaf)), owned=False)
+
+
+def _held_by_sums() -> int:
+    sums = {0: np.zeros(0)}
+    before = sums.get(0)
+    return sys.getrefcount(before)
+
+
+_HELD_BY_SUMS = _held_by_sums()
+"""What `sys.getrefcount` says of an array that `Walk.sums` and one local name hold; versions of Python differ."""
 
 
 def _is_fresh(result: np.ndarray, dy: np.ndarray, results: tuple[Any, ...], function: Any) -> bool:

@@ -248,3 +248,31 @@ def test_functions_without_recording_may_run_in_several_threads():
     for thread in threads:
         thread.join()
     assert switches == [True]
+
+
+def test_sums_of_gradients_leave_what_others_hold():
+    """A gradient that two branches share is added to in place only once nobody else holds it, nor a view of it."""
+    held = []
+
+    @distdl.op
+    def keeping(x):
+        def backward(dy):
+            held.append(dy[:1])
+            held.append(dy[:1].copy())
+            return dy * 2
+
+        return x * 1, backward
+
+    @distdl.op
+    def plain(x):
+        return x * 1, lambda dy: dy * 2
+
+    for branch, kept in ((plain, 0), (keeping, 6)):
+        x = leaf(1.0, 2.0)
+        start = np.array([1.0, 3.0], np.float32)
+        y = x * 1.0
+        (y + branch(branch(branch(y)))).backward(start)
+        np.testing.assert_array_equal(x.grad, [9, 27])
+        np.testing.assert_array_equal(start, [1, 3])
+        assert len(held) == kept
+        assert all(view == copy for view, copy in zip(held[::2], held[1::2], strict=True))
