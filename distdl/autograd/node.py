@@ -35,7 +35,7 @@ class Node:
         shape, dtype: of the result, and so of its gradient.
         hooks: functions that see, and may replace, the gradient of the result.
         retained: the result, if `retain_grad` was asked for.
-        layer: under a timeline, name of the module that ran the operation; else not set.
+        label: under a timeline, the operation and the module that ran it, by name; else not set.
     """
 
     __slots__ = (
@@ -47,12 +47,12 @@ class Node:
         "edges",
         "function",
         "hooks",
-        "layer",
+        "label",
         "order",
         "retained",
         "shape",
     )
-    layer: str
+    label: tuple[str, str]
 
     def __init__(
         self, function: Callable[..., Any], backward: Callable[..., Any], edges: Sequence[Edge], result: np.ndarray

@@ -82,7 +82,8 @@ class Walk:
             if not retain_graph:
                 node.free()
             if recorder is not None:
-                recorder.add(node.name, "backward", start, getattr(node, "layer", ""))
+                name, layer = getattr(node, "label", (node.name, ""))
+                recorder.add(name, "backward", start, layer)
 
     def _visit(self, node: Node, dy: np.ndarray) -> None:
         if node.hooks:

@@ -162,6 +162,7 @@ class Tensor(Operators):
             weight = self.denominator
         else:
             weight = checks.real("weight", weight, 0.0)
+        start = spans.clock()
         walk = Walk(self)
         owners = owners_of(walk.uses)
         factors = {owner.begin_backward(weight) for owner in owners} or {1.0}
@@ -169,6 +170,8 @@ class Tensor(Operators):
             raise GraphError("parameters of several synchronizers accumulate in different ways in one backward()")
         factor = factors.pop()
         walk.run(seed if factor == 1.0 else seed * self.dtype.type(factor), retain_graph)
+        if spans.recorder is not None:
+            spans.recorder.add("backward", "pass", start)
         for owner in owners:
             owner.end_backward()
 
@@ -271,9 +274,10 @@ def apply(function: Callable[..., Any], *args: Any, **options: Any) -> Tensor:
         if mode.anomaly:
             node.keep_checksums((*arrays, *options.values(), y) if reads_inputs else options.values())
     if recorder is not None:
-        recorder.add(function.__name__ + ("+relu" if options.get("relu") else ""), "forward", start)
+        name = function.__name__ + ("+relu" if options.get("relu") else "")
+        recorder.add(name, "forward", start)
         if out._node is not None:
-            out._node.layer = recorder.layer
+            out._node.label = name, recorder.layer
     return out
 
 

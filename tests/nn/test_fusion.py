@@ -64,10 +64,13 @@ def test_nan_is_not_lost(name):
 
 
 def test_the_timeline_shows_what_ran():
-    """The joined operation goes by the layer's name."""
+    """The joined operation goes by the layer's name, in both passes."""
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.ReLU(), nn.Linear(4, 4), nn.Tanh(), nn.ReLU())
-    _, names = operations(model, drawn((2, 4)))
-    assert names == ["0.linear+relu", "2.relu", "3.linear", "4.tanh", "5.relu"]
+    with distdl.timeline() as timeline:
+        model(distdl.tensor(drawn((2, 4)))).sum().backward()
+    names = ["0.linear+relu", "2.relu", "3.linear", "4.tanh", "5.relu", "sum"]
+    assert [span.label for span in timeline.spans if span.phase == "forward"] == names
+    assert [span.label for span in timeline.spans if span.phase == "backward"] == names[::-1]
 
 
 @pytest.mark.parametrize("place", [0, 1])
