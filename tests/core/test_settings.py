@@ -25,6 +25,7 @@ def test_nothing_is_said_by_default():
     assert settings.data_directory() is None
     assert settings.cache_directory() is None
     assert settings.max_file_bytes() is None
+    assert settings.timeline_path() is None
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,7 @@ def test_nothing_is_said_by_default():
         ("DISTDL_DATA", "/data", settings.data_directory, Path("/data")),
         ("DISTDL_CACHE_DIR", "/cache", settings.cache_directory, Path("/cache")),
         ("DISTDL_MAX_FILE_BYTES", "100", settings.max_file_bytes, 100),
+        ("DISTDL_TIMELINE", "run.json", settings.timeline_path, Path("run.json")),
     ],
 )
 def test_variables_are_read(monkeypatch, name, text, read, value):
