@@ -1,11 +1,12 @@
 """Reverse-mode automatic differentiation of NumPy arrays."""
 
+from .apply import apply
 from .functions import concatenate, maximum, minimum, ones, op, pad, stack, where, zeros
 from .gradcheck import gradcheck
 from .mode import detect_anomaly, enable_grad, is_grad_enabled, no_grad
 from .owner import GradientOwner, settle_gradients
 from .parameter import Parameter
-from .tensor import Tensor, apply, tensor
+from .tensor import Tensor, tensor
 
 __all__ = [
     "GradientOwner",

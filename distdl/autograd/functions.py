@@ -8,8 +8,9 @@ import numpy as np
 
 from ..core import checks
 from ..ops import arithmetic, elementwise, shape
+from .apply import apply
 from .operands import unify
-from .tensor import Tensor, apply, tensor
+from .tensor import Tensor, tensor
 
 
 def concatenate(tensors: Sequence[Any], axis: int = 0) -> Tensor:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 apply: Callable[..., Tensor] = None  # type: ignore[assignment]
-"""`distdl.autograd.apply`; `tensor.py` puts it here, since it needs `Tensor`, which needs what is below."""
+"""`distdl.autograd.apply`; `apply.py` puts it here, since it needs `Tensor`, which needs what is below."""
 
 
 class Operators:

@@ -1,4 +1,4 @@
-"""`Tensor`: an array that remembers how it was computed, and `apply`, which records an operation."""
+"""`Tensor`: an array that remembers how it was computed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ..core import checks, spans
 from ..core.errors import GraphError
-from . import operators
-from .mode import is_grad_enabled, mode
-from .node import Edge, Hook, Node
+from .mode import is_grad_enabled
+from .node import Hook, Node
 from .operators import Operators
 from .owner import GradientOwner, owners_of
 from .tape import Walk
@@ -218,81 +217,6 @@ class Tensor(Operators):
         return f"tensor({text}{notes}{', requires_grad=True' if self.requires_grad else ''})"
 
     __hash__ = object.__hash__
-
-
-def apply(function: Callable[..., Any], *args: Any, **options: Any) -> Tensor:
-    """Run an operation on tensors, and record it if one of them requires a gradient.
-
-    Args:
-        function: an operation as `distdl.ops.registry` describes it.
-        args: tensors, or what else the operation takes by position.
-        options: passed on.
-    """
-    # Every operation comes through here: calls and passes over `args` that can be spared are.
-    recorder = spans.recorder
-    start = 0 if recorder is None else spans.clock()
-    tracked = False
-    denominator: float | None = None
-    arrays: list[Any] = []
-    edges: list[Edge] = []
-    cells: list[list[int]] = []
-    for arg in args:
-        edge = None
-        if isinstance(arg, Tensor):
-            if arg._requires_grad:
-                tracked = True
-                edge = arg._node or arg
-            if arg.denominator is not None:
-                same = denominator is None or denominator == arg.denominator
-                denominator = arg.denominator if same else float("nan")
-            cells.append(arg._version)
-            arg = arg._data
-        edges.append(edge)
-        arrays.append(arg)
-    result = function(*arrays, **options)
-    if type(result) is not tuple or len(result) != 2:
-        raise GraphError(f"`{function.__name__}` must return its result and a function for its gradient")
-    y, backward = result
-    if type(y) is not np.ndarray:
-        y = np.asarray(y)
-    out = Tensor(y)
-    if denominator is not None:
-        out.denominator = denominator
-    base = y.base
-    for array in arrays:
-        if array is y or base is not None:
-            _share_versions(out, args)
-            break
-    if tracked and mode.enabled and y.dtype.kind == "f":
-        node = Node(function, backward, edges, y)
-        out._requires_grad = True
-        out._node = node
-        reads_inputs = function.reads_inputs  # type: ignore[attr-defined]
-        if reads_inputs:
-            cells.append(out._version)
-            node.watch(cells)
-        if mode.anomaly:
-            node.keep_checksums((*arrays, *options.values(), y) if reads_inputs else options.values())
-    if recorder is not None:
-        name = function.__name__ + ("+relu" if options.get("relu") else "")
-        recorder.add(name, "forward", start)
-        if out._node is not None:
-            out._node.label = name, recorder.layer
-    return out
-
-
-def _share_versions(out: Tensor, args: tuple[Any, ...]) -> None:
-    """Let a view count the in-place changes of the tensor it looks at, and the other way round."""
-    data = out._data
-    base = data.base
-    for arg in args:
-        if isinstance(arg, Tensor):
-            source = arg._data
-            if data is source or (base is not None and (base is source or base is source.base)):
-                out._version = arg._version
-
-
-operators.apply = apply
 
 
 def tensor(values: Any, requires_grad: bool = False, dtype: DTypeLike | None = None) -> Tensor:

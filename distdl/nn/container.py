@@ -8,15 +8,34 @@ from .activation import ReLU
 from .conv import Conv2d
 from .linear import Linear
 from .module import Module
+from .pool import MaxPool2d
 
 # What computes as these define it: a subclass, or a forward() put in later, may do anything.
-_FORWARDS: dict[type, Any] = {kind: kind.forward for kind in (Conv2d, Linear, ReLU)}
+_FORWARDS: dict[type, Any] = {kind: kind.forward for kind in (Conv2d, Linear, ReLU, MaxPool2d)}
 
 
 def _is_plain(module: Module) -> bool:
-    """Say whether a module is exactly one of ours that can be joined with a ReLU, or a ReLU, and nothing looks on."""
+    """Say whether a module is exactly one of ours that can be joined with others, and nothing looks on."""
     kind = type(module)
     return _FORWARDS.get(kind) is kind.forward and "forward" not in module.__dict__ and not module.has_hooks
+
+
+def _joined(modules: list[Module], first: int) -> dict[str, bool]:
+    """Return which of the modules behind one can run as part of it, as options of its forward()."""
+    module = modules[first]
+    options: dict[str, bool] = {}
+    if not isinstance(module, Conv2d | Linear) or not _is_plain(module):
+        return options
+    following = iter(modules[first + 1 : first + 3])
+    behind = next(following, None)
+    if type(behind) is ReLU and _is_plain(behind):
+        options["relu"] = True
+        behind = next(following, None)
+    # Kernels of groups and of dilated convolutions do not pool.
+    able = isinstance(module, Conv2d) and module.groups == 1 and module.dilation == (1, 1)
+    if able and type(behind) is MaxPool2d and _is_plain(behind) and behind.halves:
+        options["pool"] = True
+    return options
 
 
 class _Container(Module):
@@ -48,7 +67,8 @@ class _Container(Module):
 class Sequential(_Container):
     """Modules applied one after another; without any, the identity.
 
-    A ReLU directly behind a Conv2d or Linear runs as part of it, with the same bits, where no hook looks on.
+    A ReLU directly behind a Conv2d or Linear runs as part of it, where no hook looks on; so does a MaxPool2d of
+    2x2 windows behind a Conv2d, with or without a ReLU between. What comes out is the same.
 
     Args:
         modules: what to apply, first to last.
@@ -58,16 +78,12 @@ class Sequential(_Container):
         super().__init__(modules)
 
     def forward(self, x: Any) -> Any:
-        modules = iter(self._modules.values())
-        module = next(modules, None)
-        while module is not None:
-            following = next(modules, None)
-            if type(following) is ReLU and type(module) is not ReLU and _is_plain(module) and _is_plain(following):
-                x = module(x, relu=True)
-                following = next(modules, None)
-            else:
-                x = module(x)
-            module = following
+        modules = list(self._modules.values())
+        i = 0
+        while i < len(modules):
+            options = _joined(modules, i)
+            x = modules[i](x, **options)
+            i += 1 + len(options)
         return x
 
 

@@ -54,8 +54,9 @@ class Conv2d(Module):
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
         init.default_(self.weight, self.bias)
 
-    def forward(self, x: Any, relu: bool = False) -> Tensor:
-        return functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups, relu)
+    def forward(self, x: Any, relu: bool = False, pool: bool = False) -> Tensor:
+        place = self.stride, self.padding, self.dilation, self.groups
+        return functional.conv2d(x, self.weight, self.bias, *place, relu, pool)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
