@@ -79,7 +79,8 @@ def _keep_checksums(node: Node, arrays: list[Any], options: dict[str, Any], y: n
 def _note(
     recorder: spans.Recorder, function: Callable[..., Any], options: dict[str, Any], out: Tensor, start: int
 ) -> None:
-    name = function.__name__ + ("+relu" if options.get("relu") else "")
+    endings = "".join(f"+{name}" for name in ("relu", "pool") if options.get(name))
+    name = function.__name__ + endings
     recorder.add(name, "forward", start)
     if out._node is not None:
         out._node.label = name, recorder.layer

@@ -8,9 +8,11 @@ import numpy as np
 
 from .panels import pack
 from .registry import helper, kernel
-from .simd import LANES, LOWEST, add, fill, load_first, store, where_positive, zero
-from .taps import Pair, taps
+from .simd import LANES, LOWEST, add, fill, load, load_first, store, where_equal, where_positive, zero
+from .taps import Pair
+from .taps import taps as taps_of
 from .tiles import get, outer_products, products, put
+from .windows import begin, extents, finish, put_greatest
 
 
 @helper
@@ -36,8 +38,17 @@ def pad_image(x, n, before, padded):  # type: ignore[no-untyped-def]
 
 
 @helper
-def pad_gradient(dy, y, masked, n, before, padded):  # type: ignore[no-untyped-def]
-    """Copy gradient image n into the middle of zeros; where `masked` and y is not positive it is 0."""
+def pad_gradient(dy, y, masked, taps, n, before, padded):  # type: ignore[no-untyped-def]
+    """Copy gradient image n into the middle of zeros, after it has passed pooling (`taps`) or a ReLU (`masked`)."""
+    if taps.shape[3]:
+        padded.reshape(-1)[:] = 0
+        for h in range(dy.shape[1]):
+            for w in range(dy.shape[2]):
+                for place in range(4):
+                    target = padded[before[0] + 2 * h + place // 2, before[1] + 2 * w + place % 2]
+                    for k in range(dy.shape[3]):
+                        target[k] = dy[n, h, w, k] if taps[n, h, w, k] == place else np.float32(0)
+        return
     pad_image(dy, n, before, padded)
     if masked:
         for h in range(dy.shape[1]):
@@ -56,28 +67,34 @@ def _direct_forward(
     stride: Pair,
     packed: np.ndarray,
     padded: np.ndarray,
+    rows: np.ndarray,
     y: np.ndarray,
+    taps: np.ndarray,
 ) -> None:
-    y[...] = bias
-    for i, j, out, seen in taps(x, y, w.shape[:2], before, stride, (1, 1)):
-        y[*out] += x[seen] @ w[i, j]
-    if relu:
-        np.maximum(y, 0, out=y)
+    results = np.empty((len(y), *extents(y, taps), y.shape[3]), y.dtype)
+    results[...] = bias
+    for i, j, out, seen in taps_of(x, results, w.shape[:2], before, stride, (1, 1)):
+        results[*out] += x[seen] @ w[i, j]
+    finish(results, relu, y, taps)
 
 
-@kernel(reference=_direct_forward, types=("float32",), working=("packed", "padded"))
-def direct_forward(x, w, bias, relu, before, stride, packed, padded, y):  # type: ignore[no-untyped-def]
+@kernel(reference=_direct_forward, types=("float32",), working=("packed", "padded", "rows"))
+def direct_forward(x, w, bias, relu, before, stride, packed, padded, rows, y, taps):  # type: ignore[no-untyped-def]
     """y = the convolution of x with w, + bias; negative results become 0 if `relu`.
 
     x (n, height, width, channels); w (kh, kw, channels, outputs); bias (outputs,); before: rows and columns
-    of padding above and left of the image; y (n, out height, out width, outputs). Working memory:
-    packed (panels of the outputs, kh * kw * channels, 16); padded (rows, columns, channels), which holds an
-    image and all that windows see around it.
+    of padding above and left of the image; y (n, out height, out width, outputs). If taps has channels, the
+    greatest of each 2x2 window is written instead, and to taps its place: both (n, windows down, windows
+    across, outputs). Working memory: packed (panels of the outputs, kh * kw * channels, 16); padded (rows,
+    columns, channels), which holds an image and all that windows see around it; rows (4 * windows across, 16).
     """
     channels, outputs = x.shape[3], y.shape[3]
     line, depth = padded.shape[1] * channels, w.shape[1] * channels
-    a, b, c = padded.reshape(-1), packed.reshape(-1), y.reshape(-1)
+    pooled = taps.shape[3] > 0
+    columns = y.shape[2] * (2 if pooled else 1)
+    a, b, c, pair, places = padded.reshape(-1), packed.reshape(-1), y.reshape(-1), rows.reshape(-1), taps.reshape(-1)
     floor = fill(np.float32(0) if relu else LOWEST)
+    a_row, a_step = stride[1] * channels, stride[0] * line
     pack(w.reshape(w.shape[0] * depth, outputs), packed)
     for n in range(x.shape[0]):
         pad_image(x, n, before, padded)
@@ -87,12 +104,30 @@ def direct_forward(x, w, bias, relu, before, stride, packed, padded, y):  # type
             start = load_first(bias, first, lanes)
             b0 = first * w.shape[0] * depth
             for oy in range(y.shape[1]):
-                a0 = oy * stride[0] * line
                 c0 = (n * y.shape[1] + oy) * y.shape[2] * outputs + first
-                a_row = stride[1] * channels
-                products(
-                    a, a0, a_row, line, b, b0, LANES, w.shape[0], depth, start, c, c0, outputs, y.shape[2], lanes, floor
-                )
+                if not pooled:
+                    products(
+                        a, oy * a_step, a_row, line, b, b0, LANES, w.shape[0], depth, start,
+                        c, c0, outputs, columns, lanes, floor,
+                    )  # fmt: skip
+                    continue
+                for i in range(2):
+                    products(
+                        a, (2 * oy + i) * a_step, a_row, line, b, b0, LANES, w.shape[0], depth, zero(),
+                        pair, i * columns * LANES, LANES, columns, LANES, fill(LOWEST),
+                    )  # fmt: skip
+                _pool_pair(pair, columns, start, relu, c, places, c0, outputs, lanes)
+
+
+@helper
+def _pool_pair(pair, columns, start, relu, y, taps, at, outputs, lanes):  # type: ignore[no-untyped-def]
+    """Pool two rows of results to one."""
+    for column in range(0, columns, 2):
+        above, below = column * LANES, (columns + column) * LANES
+        put_greatest(
+            load(pair, above), load(pair, above + LANES), load(pair, below), load(pair, below + LANES),
+            start, relu, y, taps, at + column // 2 * outputs, lanes,
+        )  # fmt: skip
 
 
 @helper
@@ -125,6 +160,7 @@ def _direct_input_gradient(
     dy: np.ndarray,
     y: np.ndarray,
     masked: bool,
+    taps: np.ndarray,
     w: np.ndarray,
     before: Pair,
     stride: Pair,
@@ -133,14 +169,16 @@ def _direct_input_gradient(
     dx: np.ndarray,
 ) -> None:
     dx.fill(0)
-    dy = np.where(y > 0, dy, np.float32(0)) if masked else dy
-    for i, j, out, seen in taps(dx, dy, w.shape[:2], before, stride, (1, 1)):
+    dy = begin(dy, y, masked, taps)
+    for i, j, out, seen in taps_of(dx, dy, w.shape[:2], before, stride, (1, 1)):
         dx[*seen] += dy[out] @ w[i, j].T
 
 
 @kernel(reference=_direct_input_gradient, types=("float32",), working=("packed", "padded"))
-def direct_input_gradient(dy, y, masked, w, before, stride, packed, padded, dx):  # type: ignore[no-untyped-def]
+def direct_input_gradient(dy, y, masked, taps, w, before, stride, packed, padded, dx):  # type: ignore[no-untyped-def]
     """dx = the gradient of the images of `direct_forward`; `masked`: a ReLU gave y, so dy counts where y > 0.
+
+    taps: if it has channels, dy is the gradient of 2x2 windows whose greatest values they tell.
 
     Input pixels of one phase (their place modulo the stride) see the same taps: each phase is a convolution
     of dy with those. Working memory: packed (panels of the channels * kh * kw * outputs * 16,); padded (rows,
@@ -157,7 +195,7 @@ def direct_input_gradient(dy, y, masked, w, before, stride, packed, padded, dx):
         c[:] = 0
     _pack_phases(w, stride, packed)
     for n in range(dx.shape[0]):
-        pad_gradient(dy, y, masked, n, (above, aside), padded)
+        pad_gradient(dy, y, masked, taps, n, (above, aside), padded)
         b0 = 0
         for first in range(0, channels, LANES):
             lanes = min(LANES, channels - first)
@@ -201,6 +239,7 @@ def _direct_weight_gradient(
     dy: np.ndarray,
     y: np.ndarray,
     masked: bool,
+    taps: np.ndarray,
     before: Pair,
     stride: Pair,
     padded: np.ndarray,
@@ -208,10 +247,10 @@ def _direct_weight_gradient(
     dw: np.ndarray,
     db: np.ndarray,
 ) -> None:
-    dy = np.where(y > 0, dy, np.float32(0)) if masked else dy
+    dy = begin(dy, y, masked, taps)
     db[...] = dy.sum(axis=(0, 1, 2), dtype=np.float64)
     dw.fill(0)
-    for i, j, out, seen in taps(x, dy, dw.shape[:2], before, stride, (1, 1)):
+    for i, j, out, seen in taps_of(x, dy, dw.shape[:2], before, stride, (1, 1)):
         dw[i, j] = np.tensordot(x[seen], dy[out], ((0, 1, 2), (0, 1, 2)))
 
 
@@ -234,21 +273,49 @@ def _gradient_rows(dy, y, masked, n, rows, db):  # type: ignore[no-untyped-def]
         put(db, first, add(get(db, first, lanes), total), lanes)
 
 
+@helper
+def _window_rows(dy, taps, n, rows, db):  # type: ignore[no-untyped-def]
+    """Do what `_gradient_rows` does for gradients of 2x2 windows."""
+    outputs, width = dy.shape[3], rows.shape[1]
+    source, places, target = dy.reshape(-1), taps.reshape(-1), rows.reshape(-1)
+    line = 2 * dy.shape[2] * width
+    for first in range(0, width, LANES):
+        lanes = outputs - first
+        total = zero()
+        for h in range(dy.shape[1]):
+            for w in range(dy.shape[2]):
+                at = ((n * dy.shape[1] + h) * dy.shape[2] + w) * outputs + first
+                gradient, place = get(source, at, lanes), get(places, at, lanes)
+                total = add(total, where_positive(add(place, fill(np.float32(1))), gradient))
+                to = 2 * h * line + 2 * w * width + first
+                store(target, to, where_equal(place, fill(np.float32(0)), gradient))
+                store(target, to + width, where_equal(place, fill(np.float32(1)), gradient))
+                store(target, to + line, where_equal(place, fill(np.float32(2)), gradient))
+                store(target, to + line + width, where_equal(place, fill(np.float32(3)), gradient))
+        put(db, first, add(get(db, first, lanes), total), lanes)
+
+
 @kernel(reference=_direct_weight_gradient, types=("float32",), working=("padded", "rows"))
-def direct_weight_gradient(x, dy, y, masked, before, stride, padded, rows, dw, db):  # type: ignore[no-untyped-def]
+def direct_weight_gradient(x, dy, y, masked, taps, before, stride, padded, rows, dw, db):  # type: ignore[no-untyped-def]
     """dw, db = the gradients of weights and bias of `direct_forward`, summed over the images in their order.
 
-    Working memory: padded as there; rows (pixels of the results, outputs rounded up to 16).
+    taps: if it has channels, dy is the gradient of 2x2 windows whose greatest values they tell. Working
+    memory: padded as there; rows (pixels of the results, outputs rounded up to 16).
     """
     kh, kw, channels, outputs = dw.shape
     line, step = padded.shape[1] * channels, stride[1] * channels
+    size = 2 if taps.shape[3] else 1
+    lines, columns = dy.shape[1] * size, dy.shape[2] * size
     a, b, c = padded.reshape(-1), rows.reshape(-1), dw.reshape(-1)
     if len(x) == 0:
         c[:] = 0
     db[:] = 0
     for n in range(x.shape[0]):
         pad_image(x, n, before, padded)
-        _gradient_rows(dy, y, masked, n, rows, db)
+        if taps.shape[3]:
+            _window_rows(dy, taps, n, rows, db)
+        else:
+            _gradient_rows(dy, y, masked, n, rows, db)
         for first in range(0, outputs, LANES):
             lanes = min(LANES, outputs - first)
             for i in range(kh):
@@ -260,8 +327,8 @@ def direct_weight_gradient(x, dy, y, masked, before, stride, padded, rows, dw, d
                     b,
                     first,
                     rows.shape[1],
-                    dy.shape[1],
-                    dy.shape[2],
+                    lines,
+                    columns,
                     c,
                     i * kw * channels * outputs + first,
                     outputs,

@@ -32,8 +32,7 @@ intrinsic: Callable[[Callable[..., Any]], Any] = extending.intrinsic
 
 class _Vector(types.Type):
     def __init__(self) -> None:
-        initialize: Any = super().__init__
-        initialize(name=f"float32x{LANES}")
+        super().__init__(name=f"float32x{LANES}")
 
 
 float32x16: Any = cast(Any, _Vector)()
@@ -42,7 +41,7 @@ float32x16: Any = cast(Any, _Vector)()
 @register_model(_Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, fe_type: Any) -> None:
-        super().__init__(manager, fe_type, _VECTOR)
+        super().__init__(manager, fe_type, _VECTOR)  # type: ignore[no-untyped-call]
 
 
 def _address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -197,6 +196,28 @@ def where_positive(typing: Any, y: Any, x: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", args[0], zeros), args[1], zeros)
 
     return float32x16(float32x16, float32x16), generate
+
+
+@intrinsic
+def where_greater(typing: Any, value: Any, best: Any, x: Any, y: Any) -> Any:
+    """Return x where value > best or value is NaN, else y."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        greater = builder.fcmp_ordered(">", args[0], args[1])
+        return builder.select(builder.or_(greater, builder.fcmp_unordered("uno", args[0], args[0])), args[2], args[3])
+
+    return float32x16(float32x16, float32x16, float32x16, float32x16), generate
+
+
+@intrinsic
+def where_equal(typing: Any, a: Any, b: Any, x: Any) -> Any:
+    """Return x where a == b, else 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        zeros = ir.Constant(_VECTOR, [0.0] * LANES)
+        return builder.select(builder.fcmp_ordered("==", args[0], args[1]), args[2], zeros)
+
+    return float32x16(float32x16, float32x16, float32x16), generate
 
 
 @intrinsic

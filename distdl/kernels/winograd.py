@@ -20,14 +20,17 @@ from .registry import helper, kernel
 from .simd import LANES, LOWEST, add, fill, load, load_first, store, zero
 from .taps import Pair
 from .tiles import ROWS, get, outer_products, put, tile
+from .windows import begin, extents, finish
 from .winograd_lines import (
     add_input,
     load6,
     read_gradient,
     read_input,
+    read_window_gradient,
     store6,
     weight_line,
     weight_line_adjoint,
+    write_greatest,
     write_output,
 )
 
@@ -152,27 +155,33 @@ def _winograd_forward(
     v: np.ndarray,
     lines: np.ndarray,
     y: np.ndarray,
+    taps: np.ndarray,
 ) -> None:
-    tiles = _tiles_of(x, before, _counts(y), 6)
+    height, width = extents(y, taps)
+    tiles = _tiles_of(x, before, (-(-height // 4), -(-width // 4)), 6)
     planes = np.einsum("pa,qb,nhwpqc->nhwabc", _B, _B, tiles)
     weights = u.swapaxes(1, 2).reshape(6, 6, x.shape[3], -1)[..., : y.shape[3]]
     results = np.einsum("ai,bj,nhwabc,abck->nhiwjk", _A, _A, planes, weights, optimize=True)
-    down, across = _counts(y)
-    whole = results.reshape(len(y), 4 * down, 4 * across, y.shape[3])[:, : y.shape[1], : y.shape[2]]
-    y[...] = np.maximum(whole + bias, 0) if relu else whole + bias
+    pixels = results.reshape(len(y), 4 * results.shape[1], 4 * results.shape[3], y.shape[3])[:, :height, :width] + bias
+    finish(pixels, relu, y, taps)
 
 
 @kernel(reference=_winograd_forward, types=("float32",), working=("v", "lines"))
-def winograd_forward(x, u, bias, relu, before, v, lines, y):  # type: ignore[no-untyped-def]
+def winograd_forward(x, u, bias, relu, before, v, lines, y, taps):  # type: ignore[no-untyped-def]
     """y = the convolution of x with the weights that u was made of, + bias; negative results become 0 if `relu`.
 
     x (n, height, width, inputs); u as `winograd_weights` gives it; bias (outputs,); before: rows and columns
-    of padding above and left of the image; y (n, out height, out width, outputs). Working memory: v (37, plane
+    of padding above and left of the image; y (n, out height, out width, outputs). If taps has channels, the
+    greatest of each 2x2 window is written instead, and to taps its place: both (n, windows down, windows across,
+    outputs). Working memory: v (37, plane
     size of a block of tiles and of the greater number of channels, rounded up to 16), lines (36 * 16,).
     """
     height, width, inputs = x.shape[1:]
     rows, columns, outputs = y.shape[1:]
-    down, across = -(-rows // 4), -(-columns // 4)
+    pooled = taps.shape[3] > 0
+    size = 2 if pooled else 4
+    down, across = -(-rows // size), -(-columns // size)
+    places = taps.reshape(-1)
     source, target, planes, weights = x.reshape(-1), y.reshape(-1), v.reshape(-1), u.reshape(-1)
     plane = v.shape[1]
     channels = -(-max(inputs, outputs) // LANES) * LANES
@@ -204,10 +213,16 @@ def winograd_forward(x, u, bias, relu, before, v, lines, y):  # type: ignore[no-
             image = n * rows * columns * outputs
             for k in range(0, outputs, LANES):
                 start = load_first(bias, k, outputs - k)
-                write_output(
-                    planes, t * channels + k, plane, lines, start, floor, target, image, rows, columns, outputs, top,
-                    left, k,
-                )  # fmt: skip
+                at = t * channels + k
+                if pooled:
+                    write_greatest(
+                        planes, at, plane, lines, start, relu, target, places, image, rows, columns, outputs,
+                        top // 2, left // 2, k,
+                    )  # fmt: skip
+                else:
+                    write_output(
+                        planes, at, plane, lines, start, floor, target, image, rows, columns, outputs, top, left, k
+                    )
 
 
 def _winograd_backward(
@@ -215,6 +230,7 @@ def _winograd_backward(
     dy: np.ndarray,
     y: np.ndarray,
     masked: bool,
+    taps: np.ndarray,
     u: np.ndarray,
     before: Pair,
     v: np.ndarray,
@@ -224,7 +240,7 @@ def _winograd_backward(
     du: np.ndarray,
     db: np.ndarray,
 ) -> None:
-    dy = np.where(y > 0, dy, np.float32(0)) if masked else dy
+    dy = begin(dy, y, masked, taps)
     tiles = np.einsum("ai,bj,nhwijk->nhwabk", _A, _A, _tiles_of(dy, (0, 0), _counts(dy), 4))
     if db.size:
         db[: dy.shape[3]] = dy.sum(axis=(0, 1, 2), dtype=np.float64)
@@ -246,27 +262,31 @@ def _winograd_backward(
 
 
 @kernel(reference=_winograd_backward, types=("float32",), working=("v", "m", "lines"))
-def winograd_backward(x, dy, y, masked, u, before, v, m, lines, dx, du, db):  # type: ignore[no-untyped-def]
+def winograd_backward(x, dy, y, masked, taps, u, before, v, m, lines, dx, du, db):  # type: ignore[no-untyped-def]
     """The gradients of `winograd_forward`; those whose array is empty are left out.
 
-    masked: a ReLU gave y, so dy counts only where y > 0; else y may be empty. u: the transform of the weights
-    with inputs and outputs exchanged (3, 3, outputs, inputs). dx like x; du (36, inputs, outputs rounded up
-    to 16); db (outputs rounded up to 16,). Working memory: v and m (36, plane size), lines as there.
+    masked: a ReLU gave y, so dy counts only where y > 0; else y may be empty. taps: if it has channels, dy is
+    the gradient of 2x2 windows whose greatest values they tell. u: the transform of the weights with inputs and
+    outputs exchanged (3, 3, outputs, inputs). dx like x; du (36, inputs, outputs rounded up to 16); db (outputs
+    rounded up to 16,). Working memory: v and m (36, plane size), lines as there.
     """
     height, width, inputs = x.shape[1:]
     rows, columns, outputs = dy.shape[1:]
-    down, across = -(-rows // 4), -(-columns // 4)
+    pooled = taps.shape[3] > 0
+    size = 2 if pooled else 4
+    down, across = -(-rows // size), -(-columns // size)
     # Once: reshaping costs as much as a tile.
-    source, gradients, results, target = x.reshape(-1), dy.reshape(-1), y.reshape(-1), dx.reshape(-1)
+    source, gradients, target = x.reshape(-1), dy.reshape(-1), dx.reshape(-1)
+    results, places = y.reshape(-1), taps.reshape(-1)
     inner, outer, weights, sums = v.reshape(-1), m.reshape(-1), u.reshape(-1), du.reshape(-1)
     plane = v.shape[1]
     channels = -(-max(inputs, outputs) // LANES) * LANES
     block = _block(v, channels)
     needs_x, needs_w = dx.size > 0, du.size > 0
-    target[:] = 0
     db[:] = 0
     if len(dy) == 0:
         sums[:] = 0
+    pixels = dx.shape[1] * dx.shape[2] * inputs
     part = np.empty(db.size, np.float32)
     tiles = len(dy) * down * across
     for first in range(0, tiles, block):
@@ -283,9 +303,16 @@ def winograd_backward(x, dy, y, masked, u, before, v, m, lines, dx, du, db):  # 
                     )  # fmt: skip
             image = n * rows * columns * outputs
             for k in range(0, outputs, LANES):
-                total = read_gradient(
-                    gradients, results, masked, image, rows, columns, outputs, top, left, k, lines, outer, at + k, plane
-                )
+                if pooled:
+                    total = read_window_gradient(
+                        gradients, places, image, rows, columns, outputs, top // 2, left // 2, k, lines, outer, at + k,
+                        plane,
+                    )  # fmt: skip
+                else:
+                    total = read_gradient(
+                        gradients, results, masked, image, rows, columns, outputs, top, left, k, lines, outer, at + k,
+                        plane,
+                    )  # fmt: skip
                 if part.size:
                     store(part, k, add(load(part, k), total))
         for k in range(db.size):
@@ -298,10 +325,12 @@ def winograd_backward(x, dy, y, masked, u, before, v, m, lines, dx, du, db):  # 
         if needs_x:
             for t in range(count):
                 n, top, left = _place(first + t, down, across)
-                image = n * dx.shape[1] * dx.shape[2] * inputs
+                if top == 0 and left == 0:
+                    # Each image just before its tiles: it is still in the cache when they are added.
+                    target[n * pixels : (n + 1) * pixels] = 0
                 for c in range(0, inputs, LANES):
                     add_input(
-                        inner, t * channels + c, plane, lines, target, image, dx.shape[1], dx.shape[2], inputs,
+                        inner, t * channels + c, plane, lines, target, n * pixels, dx.shape[1], dx.shape[2], inputs,
                         top - before[0], left - before[1], c,
                     )  # fmt: skip
 

@@ -8,6 +8,7 @@ import numpy as np
 from .registry import helper
 from .simd import LANES, add, at_least, fill, fma, load, mul, store, sub, where_positive, zero
 from .tiles import get, put
+from .windows import gradient_at, put_greatest
 
 _f = np.float32
 
@@ -81,6 +82,15 @@ def load6(array, at, step):  # type: ignore[no-untyped-def]
 
 
 @helper
+def store4(array, at, step, vectors):  # type: ignore[no-untyped-def]
+    a, b, c, d = vectors
+    store(array, at, a)
+    store(array, at + step, b)
+    store(array, at + 2 * step, c)
+    store(array, at + 3 * step, d)
+
+
+@helper
 def store6(array, at, step, vectors):  # type: ignore[no-untyped-def]
     a, b, c, d, e, f = vectors
     store(array, at, a)
@@ -124,11 +134,7 @@ def write_output(m, m0, plane, t, start, floor, y, image, height, width, channel
     """Write A' M A + start, at least `floor`, to the 4x4 results from (top, left) that lie in the image."""
     lanes = channels - c
     for j in range(6):
-        p, q, r, s = output_line(*load6(m, m0 + j * plane, 6 * plane))
-        store(t, j * LANES, p)
-        store(t, (6 + j) * LANES, q)
-        store(t, (12 + j) * LANES, r)
-        store(t, (18 + j) * LANES, s)
+        store4(t, j * LANES, 6 * LANES, output_line(*load6(m, m0 + j * plane, 6 * plane)))
     for i in range(min(4, height - top)):
         p, q, r, s = output_line(*load6(t, i * 6 * LANES, LANES))
         at = image + ((top + i) * width + left) * channels + c
@@ -142,9 +148,38 @@ def write_output(m, m0, plane, t, start, floor, y, image, height, width, channel
 
 
 @helper
+def write_greatest(m, m0, plane, t, start, relu, y, taps, image, height, width, channels, top, left, c):  # type: ignore[no-untyped-def]
+    """Write the greatest values of the 2x2 windows of A' M A, and their places; extents and place are the windows'."""
+    lanes = channels - c
+    for j in range(6):
+        store4(t, j * LANES, 6 * LANES, output_line(*load6(m, m0 + j * plane, 6 * plane)))
+    for i in range(min(2, height - top)):
+        a, b, d, e = output_line(*load6(t, 2 * i * 6 * LANES, LANES))
+        f, g, h, k = output_line(*load6(t, (2 * i + 1) * 6 * LANES, LANES))
+        at = image + ((top + i) * width + left) * channels + c
+        put_greatest(a, b, f, g, start, relu, y, taps, at, lanes)
+        if left + 1 < width:
+            put_greatest(d, e, h, k, start, relu, y, taps, at + channels, lanes)
+
+
+@helper
 def _slope(dy, y, at, lanes, masked):  # type: ignore[no-untyped-def]
     gradient = get(dy, at, lanes)
     return where_positive(get(y, at, lanes), gradient) if masked else gradient
+
+
+@helper
+def _transform_gradient(p, q, r, s, j, t):  # type: ignore[no-untyped-def]
+    store6(t, j * LANES, 4 * LANES, output_line_adjoint(p, q, r, s))
+    return add(add(p, q), add(r, s))
+
+
+@helper
+def _finish_gradient(t, m, m0, plane):  # type: ignore[no-untyped-def]
+    for i in range(6):
+        k = i * 4 * LANES
+        row = output_line_adjoint(load(t, k), load(t, k + LANES), load(t, k + 2 * LANES), load(t, k + 3 * LANES))
+        store6(m, m0 + i * 6 * plane, plane, row)
 
 
 @helper
@@ -167,12 +202,28 @@ def read_gradient(dy, y, masked, image, height, width, channels, top, left, c, t
                 r = _slope(dy, y, at + 2 * step, lanes, masked)
             if top + 3 < height:
                 s = _slope(dy, y, at + 3 * step, lanes, masked)
-        total = add(total, add(add(p, q), add(r, s)))
-        store6(t, j * LANES, 4 * LANES, output_line_adjoint(p, q, r, s))
-    for i in range(6):
-        k = i * 4 * LANES
-        row = output_line_adjoint(load(t, k), load(t, k + LANES), load(t, k + 2 * LANES), load(t, k + 3 * LANES))
-        store6(m, m0 + i * 6 * plane, plane, row)
+        total = add(total, _transform_gradient(p, q, r, s, j, t))
+    _finish_gradient(t, m, m0, plane)
+    return total
+
+
+@helper
+def read_window_gradient(dy, taps, image, height, width, channels, top, left, c, t, m, m0, plane):  # type: ignore[no-untyped-def]
+    """Do what `read_gradient` does for gradients of 2x2 windows, each of which goes to its greatest value."""
+    lanes = channels - c
+    total = zero()
+    step = width * channels
+    for j in range(4):
+        at = image + (top * width + left + j // 2) * channels + c
+        first, second = np.float32(j % 2), np.float32(2 + j % 2)
+        p = q = r = s = zero()
+        if left + j // 2 < width:
+            p, q = gradient_at(dy, taps, at, first, lanes), gradient_at(dy, taps, at, second, lanes)
+            if top + 1 < height:
+                at += step
+                r, s = gradient_at(dy, taps, at, first, lanes), gradient_at(dy, taps, at, second, lanes)
+        total = add(total, _transform_gradient(p, q, r, s, j, t))
+    _finish_gradient(t, m, m0, plane)
     return total
 
 

@@ -48,13 +48,13 @@ def conv2d(
     relu: bool = False,
     pool: bool = False,
 ) -> Tensor:
-    """Cross-correlate images (n, height, width, in) with kernels (kh, kw, in // groups, out); see `Conv2d`.
+    """Cross-correlate images (n, h, w, in) with kernels (kh, kw, in // groups, out); see `Conv2d`.
 
     In the same operation max(., 0) follows if `relu`, and then the maximum of 2x2 windows if `pool`.
     """
     steps, gaps = checks.pair("stride", stride, 1), checks.pair("dilation", dilation, 1)
     pads = resolve_padding(padding, (weight.shape[0], weight.shape[1]), steps, gaps)
-    options = {"stride": steps, "padding": pads, "dilation": gaps, "groups": groups, "relu": relu}
+    options = {"stride": steps, "padding": pads, "dilation": gaps, "groups": groups, "relu": relu, "pool": pool}
     return apply(conv.conv2d, _tensor(x), weight, bias, **options)
 
 

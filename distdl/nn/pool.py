@@ -31,6 +31,11 @@ class MaxPool2d(_Pool):
         stride: step of the window; by default its size.
     """
 
+    @property
+    def halves(self) -> bool:
+        """Whether the windows are of 2x2 values, side by side from the corner on."""
+        return self.kernel_size == self.stride == (2, 2) and self.padding == (0, 0)
+
     def forward(self, x: Any) -> Tensor:
         return functional.max_pool2d(x, self.kernel_size, self.stride, self.padding)
 

@@ -9,6 +9,7 @@ from ..kernels.registry import dense
 from ..kernels.taps import Pair
 from .checking import IMAGES, bad_shape, check_images, check_like
 from .conv_algorithms import choose
+from .conv_ending import Ending
 from .conv_geometry import Geometry, Padding
 from .registry import op
 
@@ -24,6 +25,7 @@ def conv2d(
     dilation: Pair = (1, 1),
     groups: int = 1,
     relu: bool = False,
+    pool: bool = False,
 ) -> Any:
     """Cross-correlate images with weights, as PyTorch's Conv2d.
 
@@ -35,20 +37,23 @@ def conv2d(
         padding: zeros added, ((top, bottom), (left, right)).
         groups: the channels are cut into so many groups; outputs of a group see its inputs only.
         relu: whether max(., 0) follows.
+        pool: whether the greatest value of each 2x2 window follows then; what no whole window holds is left out.
 
     Returns:
-        Images (N, out height, out width, out_channels).
+        Images (N, out height, out width, out_channels); half as high and wide, rounded down, if `pool`.
     """
     _check(x, w, b, groups)
-    algorithm = choose(Geometry(x, w, stride, padding, dilation, groups), x.dtype)
+    geometry = Geometry(x, w, stride, padding, dilation, groups)
+    algorithm = choose(geometry, x.dtype)
     x, w = dense(x), dense(w)
-    y = algorithm.forward(x, w, None if b is None else dense(b), relu)
+    ending = Ending(geometry, x.dtype, relu, pool)
+    y = algorithm.forward(x, w, None if b is None else dense(b), ending)
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
         dw = None
         if wanted[1] is not False:
             dw = wanted[1] if isinstance(wanted[1], np.ndarray) else np.empty(w.shape, w.dtype)
-        dx, db = algorithm.backward(x, w, y if relu else None, dense(dy), wanted[0] is not False, dw)
+        dx, db = algorithm.backward(x, w, ending, dense(dy), wanted[0] is not False, dw)
         return (dx, dw, db)[: len(wanted)]
 
     return y, backward

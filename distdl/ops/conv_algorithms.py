@@ -6,6 +6,7 @@ import numpy as np
 
 from ..core import settings
 from .conv_direct import Direct
+from .conv_ending import Ending
 from .conv_geometry import Geometry
 from .conv_groups import Groups
 from .conv_plain import Depthwise, Unfolding
@@ -15,17 +16,14 @@ from .conv_winograd import Winograd
 class Algorithm(Protocol):
     """The passes of a convolution, on dense arrays."""
 
-    def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool) -> np.ndarray:
-        """Return the convolution of x with w, + b, at least 0 if `relu`."""
+    def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, ending: Ending) -> np.ndarray:
+        """Write the convolution of x with w, + b, to the ending, and return its result."""
         ...
 
     def backward(
-        self, x: np.ndarray, w: np.ndarray, y: np.ndarray | None, dy: np.ndarray, dx: bool, dw: np.ndarray | None
+        self, x: np.ndarray, w: np.ndarray, ending: Ending, dy: np.ndarray, dx: bool, dw: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray]:
-        """Return the gradients of the images, if `dx`, and of the bias; write that of the weights to dw.
-
-        y: the result, if dy counts only where it is positive; else None.
-        """
+        """Return the gradients of the images, if `dx`, and of the bias; write that of the weights to dw."""
         ...
 
 

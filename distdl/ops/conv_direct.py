@@ -6,6 +6,7 @@ from ..core.team import each_part
 from ..kernels.direct import direct_forward, direct_input_gradient, direct_weight_gradient
 from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
+from .conv_ending import Ending
 from .conv_geometry import Geometry
 from .conv_parts import add_parts
 
@@ -24,34 +25,32 @@ class Direct:
     def suits(g: Geometry) -> bool:
         return all(before < kernel for before, kernel in zip(g.before, g.kernel, strict=True))
 
-    def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool) -> np.ndarray:
-        y = np.empty((len(x), *self.g.out, self.outputs), np.float32)
+    def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, ending: Ending) -> np.ndarray:
         bias = np.zeros(self.outputs, np.float32) if b is None else b
 
         def convolve(part: slice) -> None:
             packed = scratch("conv2d weights", (-(-self.outputs // LANES), self.g.depth, LANES), np.float32)
-            direct_forward(x[part], w, bias, relu, *self.place, packed, self._padded(), y[part])
+            pair = scratch("conv2d rows", (2 * self.g.out[1], LANES), np.float32)
+            memory = packed, self._padded(), pair
+            direct_forward(x[part], w, bias, ending.relu, *self.place, *memory, ending.y[part], ending.taps[part])
 
         each_part(convolve, len(x), self.g.cost)
-        return y
+        return ending.y
 
     def backward(
-        self, x: np.ndarray, w: np.ndarray, y: np.ndarray | None, dy: np.ndarray, dx: bool, dw: np.ndarray | None
+        self, x: np.ndarray, w: np.ndarray, ending: Ending, dy: np.ndarray, dx: bool, dw: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray]:
-        masked, result = y is not None, dy if y is None else y
         total = np.empty(w.shape, np.float32) if dw is None else dw
         gradient = np.empty(x.shape, np.float32) if dx else None
 
         def differentiate(part: slice) -> tuple[np.ndarray | None, np.ndarray]:
             own = total if part.start == 0 else scratch("conv2d dw", w.shape, np.float32)
             db = np.empty(self.outputs, np.float32)
-            place = (masked, *self.place)
-            direct_weight_gradient(x[part], dy[part], result[part], *place, self._padded(), self._rows(), own, db)
+            end = dy[part], ending.y[part], ending.relu, ending.taps[part]
+            direct_weight_gradient(x[part], *end, *self.place, self._padded(), self._rows(), own, db)
             if gradient is not None:
                 packed = scratch("conv2d weights", (self._turned_size(w),), np.float32)
-                direct_input_gradient(
-                    dy[part], result[part], masked, w, *self.place, packed, self._padded_gradient(), gradient[part]
-                )
+                direct_input_gradient(*end, w, *self.place, packed, self._padded_gradient(), gradient[part])
             return own, db
 
         return gradient, add_parts(each_part(differentiate, len(x), 2 * self.g.cost))

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from .conv_ending import Ending
 from .conv_geometry import Geometry
 
 
@@ -14,27 +15,26 @@ class Groups:
         self.g = g
         self.algorithm = algorithm
 
-    def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool) -> np.ndarray:
-        g = self.g
-        y = np.empty((len(x), *g.out, g.groups * g.outputs), x.dtype)
-        for i in range(g.groups):
+    def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, ending: Ending) -> np.ndarray:
+        for i in range(self.g.groups):
             bias = None if b is None else self._outputs(b, i)
-            self._part(y, i, g.outputs)[...] = self.algorithm.forward(
-                self._inputs(x, i), self._outputs(w, i), bias, relu
-            )
-        return y
+            own = self._ending(ending, i)
+            self.algorithm.forward(self._inputs(x, i), self._outputs(w, i), bias, own)
+            self._part(ending.y, i, self.g.outputs)[...] = own.y
+            if ending.pool:
+                self._part(ending.taps, i, self.g.outputs)[...] = own.taps
+        return ending.y
 
     def backward(
-        self, x: np.ndarray, w: np.ndarray, y: np.ndarray | None, dy: np.ndarray, dx: bool, dw: np.ndarray | None
+        self, x: np.ndarray, w: np.ndarray, ending: Ending, dy: np.ndarray, dx: bool, dw: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray]:
         g = self.g
         gradient = np.empty(x.shape, x.dtype) if dx else None
         db = np.empty(w.shape[3], x.dtype)
         part = None if dw is None else np.empty((*w.shape[:3], g.outputs), x.dtype)
         for i in range(g.groups):
-            result = None if y is None else self._outputs(y, i)
             found, bias = self.algorithm.backward(
-                self._inputs(x, i), self._outputs(w, i), result, self._outputs(dy, i), dx, part
+                self._inputs(x, i), self._outputs(w, i), self._ending(ending, i), self._outputs(dy, i), dx, part
             )
             self._part(db, i, g.outputs)[...] = bias
             if dw is not None:
@@ -42,6 +42,10 @@ class Groups:
             if gradient is not None:
                 self._part(gradient, i, g.inputs)[...] = found
         return gradient, db
+
+    def _ending(self, ending: Ending, i: int) -> Ending:
+        taps = self._outputs(ending.taps, i) if ending.pool else ending.taps
+        return ending.part(self._outputs(ending.y, i), taps)
 
     @staticmethod
     def _part(array: np.ndarray, i: int, channels: int) -> np.ndarray:

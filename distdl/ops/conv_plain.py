@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import depthwise
+from ..kernels import depthwise, windows
 from ..kernels.conv import fold, unfold
 from ..kernels.scratch import scratch
 from ..kernels.sums import column_sums
 from ..kernels.taps import Pair
+from .conv_ending import Ending
 from .conv_geometry import Geometry
 
 # Unfolded patches of one block stay in the second-level cache.
@@ -22,20 +23,28 @@ class Plain:
     def __init__(self, g: Geometry):
         self.g = g
 
-    def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool) -> np.ndarray:
+    def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, ending: Ending) -> np.ndarray:
         y = self._convolve(x, w)
         if b is not None:
             y += b
-        return np.maximum(y, 0, out=y) if relu else y
+        windows.finish(
+            y[:, : 2 * (y.shape[1] // 2), : 2 * (y.shape[2] // 2)] if ending.pool else y,
+            ending.relu,
+            ending.y,
+            ending.taps,
+        )
+        return ending.y
 
     def backward(
-        self, x: np.ndarray, w: np.ndarray, y: np.ndarray | None, dy: np.ndarray, dx: bool, dw: np.ndarray | None
+        self, x: np.ndarray, w: np.ndarray, ending: Ending, dy: np.ndarray, dx: bool, dw: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray]:
-        if y is not None:
-            dy = dy * (y > 0)
+        whole = windows.begin(dy, ending.y, ending.relu, ending.taps)
+        if ending.pool:
+            missing = [(0, self.g.out[i] - whole.shape[1 + i]) for i in range(2)]
+            whole = np.pad(whole, ((0, 0), *missing, (0, 0)))
         if dw is not None:
-            self._weight_gradient(x, dy, dw)
-        return self._input_gradient(dy, w) if dx else None, column_sums(dy)
+            self._weight_gradient(x, whole, dw)
+        return self._input_gradient(whole, w) if dx else None, column_sums(whole)
 
     def _convolve(self, x: np.ndarray, w: np.ndarray) -> np.ndarray:
         raise NotImplementedError

@@ -6,6 +6,7 @@ from ..core.team import each_part
 from ..kernels import winograd
 from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
+from .conv_ending import Ending
 from .conv_geometry import Geometry
 from .conv_parts import add_parts
 
@@ -22,26 +23,25 @@ class Winograd:
 
     def __init__(self, g: Geometry):
         self.g = g
-        self.plane = winograd.plane_size(2 * winograd.BLOCK, _whole(max(g.inputs, g.outputs)))
 
     @staticmethod
     def suits(g: Geometry) -> bool:
         return g.kernel == (3, 3) and g.stride == (1, 1) and min(g.inputs, g.outputs) >= LANES
 
-    def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool) -> np.ndarray:
-        y = np.empty((len(x), *self.g.out, self.g.outputs), np.float32)
+    def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, ending: Ending) -> np.ndarray:
         bias = np.zeros(self.g.outputs, np.float32) if b is None else b
         u = self._transform(w)
 
         def convolve(part: slice) -> None:
-            v = scratch("winograd v", (winograd.PLANES + 1, self.plane), np.float32)
-            winograd.winograd_forward(x[part], u, bias, relu, self.g.before, v, _lines(), y[part])
+            v = scratch("winograd v", (winograd.PLANES + 1, self._plane(48)), np.float32)
+            into = ending.y[part], ending.taps[part]
+            winograd.winograd_forward(x[part], u, bias, ending.relu, self.g.before, v, _lines(), *into)
 
         each_part(convolve, len(x), self.g.cost)
-        return y
+        return ending.y
 
     def backward(
-        self, x: np.ndarray, w: np.ndarray, y: np.ndarray | None, dy: np.ndarray, dx: bool, dw: np.ndarray | None
+        self, x: np.ndarray, w: np.ndarray, ending: Ending, dy: np.ndarray, dx: bool, dw: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray]:
         g = self.g
         empty = _NONE.reshape(0, 0, 0, 0)
@@ -53,13 +53,16 @@ class Winograd:
             du = _NONE.reshape(0, 0, 0)
             if dw is not None:
                 du = scratch("winograd du", (winograd.PLANES, g.inputs, _whole(g.outputs)), np.float32)
-            planes = [scratch(f"winograd {name}", (winograd.PLANES, self.plane), np.float32) for name in ("v", "m")]
+            # Weights that do not fit the second-level cache are added to less often.
+            plane = self._plane(96 if g.inputs * g.outputs > 1 << 14 else 48)
+            planes = [scratch(f"winograd {name}", (winograd.PLANES, plane), np.float32) for name in ("v", "m")]
             db = np.empty(_whole(g.outputs), np.float32)
             winograd.winograd_backward(
                 x[part],
                 dy[part],
-                empty if y is None else y[part],
-                y is not None,
+                ending.y[part],
+                ending.relu,
+                ending.taps[part],
                 u,
                 g.before,
                 *planes,
@@ -76,6 +79,9 @@ class Winograd:
 
         db = add_parts(each_part(differentiate, len(x), 2 * self.g.cost))
         return gradient if dx else None, db[: g.outputs]
+
+    def _plane(self, tiles: int) -> int:
+        return winograd.plane_size(tiles, _whole(max(self.g.inputs, self.g.outputs)))
 
     def _transform(self, w: np.ndarray) -> np.ndarray:
         inputs, outputs = w.shape[2:]

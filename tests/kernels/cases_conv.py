@@ -36,13 +36,36 @@ def padded(x: np.ndarray, w: np.ndarray, place: Any, y: np.ndarray) -> list[int]
     return [max(before[i] + x.shape[1 + i], (y.shape[1 + i] - 1) * stride[i] + w.shape[i]) for i in range(2)]
 
 
+def none(dtype: Any) -> np.ndarray:
+    return np.empty((0, 0, 0, 0), dtype)
+
+
+def pooled(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return windows of 2x2 results, and memory for their taps."""
+    shape = (len(y), y.shape[1] // 2, y.shape[2] // 2, y.shape[3])
+    return np.empty(shape, y.dtype), np.empty(shape, y.dtype)
+
+
+def endings(y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return memory for the result, and for that of 2x2 windows where there are some."""
+    return [(y, none(y.dtype))] + ([pooled(y)] if min(y.shape[1:3]) > 1 else [])
+
+
+def windowed(rng: Generator, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return gradients of 2x2 windows, and drawn taps."""
+    gradient, taps = pooled(dy)
+    return normal(rng, dy.dtype, *gradient.shape), rng.integers(-1, 4, taps.shape).astype(dy.dtype)
+
+
 @case
 def direct_forward(rng: Generator, dtype: Any) -> Draw:
     for x, w, place, y in direct(rng, dtype):
         for relu in (False, True):
             packed = np.empty((whole(w.shape[3]) // LANES, w[..., 0].size, LANES), dtype)
             memory = np.empty((*padded(x, w, place, y), x.shape[3]), dtype)
-            yield x, w, normal(rng, dtype, w.shape[3]), relu, *place, packed, memory, y
+            for result, taps in endings(y):
+                rows = np.empty((4 * result.shape[2], LANES), dtype)
+                yield x, w, normal(rng, dtype, w.shape[3]), relu, *place, packed, memory, rows, result, taps
 
 
 @case
@@ -53,7 +76,11 @@ def direct_input_gradient(rng: Generator, dtype: Any) -> Draw:
             rows = [(w.shape[i] - 1) // stride[i] + max(dy.shape[1 + i], reach[i]) for i in range(2)]
             packed = np.empty(whole(x.shape[3]) * w[:, :, 0].size, dtype)
             memory = np.empty((*rows, dy.shape[3]), dtype)
-            yield dy, normal(rng, dtype, *dy.shape), masked, w, before, stride, packed, memory, x
+            yield dy, normal(rng, dtype, *dy.shape), masked, none(dtype), w, before, stride, packed, memory, x
+            if min(dy.shape[1:3]) < 2:
+                continue
+            gradient, taps = windowed(rng, dy)
+            yield gradient, gradient, masked, taps, w, before, stride, packed, memory, x
 
 
 @case
@@ -62,7 +89,12 @@ def direct_weight_gradient(rng: Generator, dtype: Any) -> Draw:
         for masked in (False, True):
             memory = np.empty((*padded(x, w, place, dy), x.shape[3]), dtype)
             rows = np.empty((dy.shape[1] * dy.shape[2], whole(dy.shape[3])), dtype)
-            yield x, dy, normal(rng, dtype, *dy.shape), masked, *place, memory, rows, w, np.empty(dy.shape[3], dtype)
+            y, db = normal(rng, dtype, *dy.shape), np.empty(dy.shape[3], dtype)
+            yield x, dy, y, masked, none(dtype), *place, memory, rows, w, db
+            if min(dy.shape[1:3]) < 2:
+                continue
+            gradient, taps = windowed(rng, dy)
+            yield x, gradient, gradient, masked, taps, *place, memory, rows, w, db
 
 
 def lines() -> np.ndarray:
@@ -114,7 +146,9 @@ def winograd_forward(rng: Generator, dtype: Any) -> Draw:
         u = transformed(rng, dtype, x.shape[3], y.shape[3])
         memory = planes(winograd.PLANES + 1, max(x.shape[3], y.shape[3]))
         for relu in (False, True):
-            yield x, u, normal(rng, dtype, y.shape[3]), relu, before, memory, lines(), y
+            # Of equal values, as where windows lie outside the image, rounding chooses.
+            for result, taps in endings(y)[: 1 if max(before) > 1 else 2]:
+                yield x, u, normal(rng, dtype, y.shape[3]), relu, before, memory, lines(), result, taps
 
 
 @case
@@ -126,10 +160,13 @@ def winograd_backward(rng: Generator, dtype: Any) -> Draw:
         db = normal(rng, dtype, whole(dy.shape[3]))
         db[dy.shape[3] :] = 0
         arguments = x, dy, normal(rng, dtype, *dy.shape)
-        no_images, none = np.empty((0, 0, 0, 0), dtype), np.empty((0, 0, 0), dtype)
-        yield *arguments, True, u, before, *memory, lines(), x.copy(), du, db
-        yield *arguments, False, u, before, *memory, lines(), x.copy(), none, db
-        yield *arguments, False, no_images, before, *memory, lines(), no_images, du, db[:0]
+        empty = none(dtype)
+        yield *arguments, True, empty, u, before, *memory, lines(), x.copy(), du, db
+        yield *arguments, False, empty, u, before, *memory, lines(), x.copy(), np.empty((0, 0, 0), dtype), db
+        yield *arguments, False, empty, empty, before, *memory, lines(), empty, du, db[:0]
+        if min(dy.shape[1:3]) > 1:
+            gradient, taps = windowed(rng, dy)
+            yield x, gradient, empty, True, taps, u, before, *memory, lines(), x.copy(), du, db
 
 
 def products(rng: Generator, dtype: Any) -> Draw:

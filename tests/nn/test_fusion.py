@@ -53,6 +53,47 @@ def test_joined_and_apart_have_the_same_bits(name, dtype):
         np.testing.assert_array_equal(ours, theirs)
 
 
+POOLED = {name: LAYERS[name] for name in ("conv 3x3", "conv first", "conv strided")}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("name", sorted(POOLED))
+def test_pooling_joins_too(name, relu, dtype):
+    """Convolution, ReLU and pooling of 2x2 windows give the same as one after the other."""
+    make, shape = POOLED[name]
+    distdl.manual_seed(0)
+    model = nn.Sequential(make(), *([nn.ReLU()] if relu else []), nn.MaxPool2d(2)).astype(dtype)
+    x = drawn(shape, dtype)
+    joined = train_once(model, x)
+    assert operations(model, x)[1] == ["0.conv2d+relu+pool" if relu else "0.conv2d+pool"]
+    for module in model:
+        module.register_forward_hook(lambda module, args, result: None)
+    assert len(operations(model, x)[1]) == len(model)
+    for parameter in model.parameters():
+        parameter.grad = None
+    apart = train_once(model, x)
+    np.testing.assert_array_equal(joined[0], apart[0])
+    for ours, theirs in zip(joined, apart, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_only_windows_that_halve_are_joined():
+    """Other windows, and those behind groups or dilated kernels, run apart."""
+    x = drawn((1, 12, 12, 4))
+    for pool in (nn.MaxPool2d(3), nn.MaxPool2d(2, stride=1), nn.MaxPool2d(2, padding=1)):
+        assert operations(nn.Sequential(nn.Conv2d(4, 4, 3), pool), x)[1] == ["0.conv2d", "1.max_pool2d"]
+    for options in ({"groups": 2}, {"dilation": 2}):
+        names = operations(nn.Sequential(nn.Conv2d(4, 4, 3, **options), nn.ReLU(), nn.MaxPool2d(2)), x)[1]
+        assert names == ["0.conv2d+relu", "2.max_pool2d"]
+
+
+def test_too_small_images_are_refused_when_joined():
+    """Results of one pixel cannot be pooled, and the message says so."""
+    with pytest.raises(distdl.core.errors.ArgumentError, match=r"\(1, 1\)\) must be 2 or more"):
+        nn.Sequential(nn.Conv2d(1, 1, 3), nn.MaxPool2d(2))(distdl.tensor(drawn((1, 3, 3, 1))))
+
+
 @pytest.mark.parametrize("name", sorted(LAYERS))
 def test_nan_is_not_lost(name):
     """A ReLU that rides along hands NaN on, as one that stands alone does."""

@@ -1,0 +1,31 @@
+"""What follows a convolution within the same pass: a ReLU, and max pooling of 2x2 windows."""
+
+import numpy as np
+
+from ..core.errors import ArgumentError
+from .conv_geometry import Geometry
+
+
+class Ending:
+    """What follows, and the memory that it is written to.
+
+    Attributes:
+        relu, pool: whether they follow.
+        y: the result.
+        taps: where in each window its greatest value was; without channels if not `pool`.
+    """
+
+    def __init__(self, g: Geometry, dtype: np.dtype, relu: bool, pool: bool):
+        if pool and min(g.out) < 2:
+            raise ArgumentError(f"the convolution's results (height, width = {g.out}) must be 2 or more to be pooled")
+        self.relu, self.pool = relu, pool
+        size = 2 if pool else 1
+        shape = (g.images[0], g.out[0] // size, g.out[1] // size, g.groups * g.outputs)
+        self.y = np.empty(shape, dtype)
+        self.taps = np.empty(shape if pool else (g.images[0], 0, 0, 0), dtype)
+
+    def part(self, y: np.ndarray, taps: np.ndarray) -> "Ending":
+        """Return the same ending for other arrays."""
+        ending = Ending.__new__(Ending)
+        ending.relu, ending.pool, ending.y, ending.taps = self.relu, self.pool, y, taps
+        return ending
