@@ -113,20 +113,20 @@ def direct_forward(x, w, bias, relu, before, stride, packed, padded, rows, y, ta
                     continue
                 for i in range(2):
                     products(
-                        a, (2 * oy + i) * a_step, a_row, line, b, b0, LANES, w.shape[0], depth, zero(),
+                        a, (2 * oy + i) * a_step, a_row, line, b, b0, LANES, w.shape[0], depth, start,
                         pair, i * columns * LANES, LANES, columns, LANES, fill(LOWEST),
                     )  # fmt: skip
-                _pool_pair(pair, columns, start, relu, c, places, c0, outputs, lanes)
+                _pool_pair(pair, columns, relu, c, places, c0, outputs, lanes)
 
 
 @helper
-def _pool_pair(pair, columns, start, relu, y, taps, at, outputs, lanes):  # type: ignore[no-untyped-def]
+def _pool_pair(pair, columns, relu, y, taps, at, outputs, lanes):  # type: ignore[no-untyped-def]
     """Pool two rows of results to one."""
     for column in range(0, columns, 2):
         above, below = column * LANES, (columns + column) * LANES
         put_greatest(
             load(pair, above), load(pair, above + LANES), load(pair, below), load(pair, below + LANES),
-            start, relu, y, taps, at + column // 2 * outputs, lanes,
+            zero(), relu, y, taps, at + column // 2 * outputs, lanes,
         )  # fmt: skip
 
 
