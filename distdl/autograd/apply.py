@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import spans
+from ..core import memory, spans
 from ..core.errors import GraphError
 from . import operators
 from .mode import mode
@@ -46,9 +46,9 @@ def apply(function: Callable[..., Any], *args: Any, **options: Any) -> Tensor:
     out = Tensor(y)
     if denominator is not None:
         out.denominator = denominator
-    base = y.base
+    is_view = y.base is not None and memory.is_view(y)
     for array in arrays:
-        if array is y or base is not None:
+        if array is y or is_view:
             _share_versions(out, args)
             break
     if tracked and mode.enabled and y.dtype.kind == "f":

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import checks
+from ..core import checks, memory
 from .owner import GradientOwner
 from .tensor import Tensor, tensor
 
@@ -49,7 +49,7 @@ def forget_gradient(tensor: Tensor) -> None:
     """
     gradient, tensor.grad = tensor.grad, None
     if gradient is not None and isinstance(tensor, Parameter) and tensor._owner is None:
-        is_ours = type(gradient) is np.ndarray and gradient.base is None and gradient.flags.carray
+        is_ours = type(gradient) is np.ndarray and not memory.is_view(gradient) and gradient.flags.carray
         fits = is_ours and gradient.shape == tensor.shape and gradient.dtype == tensor.dtype
         tensor._spare = fits and sys.getrefcount(gradient) == _HELD_ONCE
         tensor._buffer = gradient if tensor._spare else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core import spans
+from ..core import memory, spans
 from ..core.errors import GraphError
 from .node import Edge, Hook, Node
 
@@ -128,11 +128,11 @@ class Walk:
         before = self.sums.get(edge)
         if before is None:
             self.sums[edge] = result
-        elif sys.getrefcount(before) == _HELD_BY_SUMS and before.base is None and before.flags.writeable:
+        elif sys.getrefcount(before) == _HELD_BY_SUMS and not memory.is_view(before) and before.flags.writeable:
             # Nobody else holds it, no view either.
             np.add(before, result, out=before)
         else:
-            self.sums[edge] = np.asarray(before + result)
+            self.sums[edge] = np.add(before, result, out=memory.empty(before.shape, before.dtype))
 
     def _deliver(self, leaf: Any, result: np.ndarray, owned: bool) -> None:
         """Add one use's gradient to a leaf; `owned`: nobody else holds `result`."""
@@ -166,7 +166,7 @@ _HELD_BY_SUMS = _held_by_sums()
 
 def _is_fresh(result: np.ndarray, dy: np.ndarray, results: tuple[Any, ...], function: Any) -> bool:
     """Say whether a gradient was made for its receiver alone: no view, not passed on, not given out twice, not kept."""
-    if result is dy or result.base is not None or sum([other is result for other in results]) > 1:
+    if result is dy or memory.is_view(result) or sum([other is result for other in results]) > 1:
         return False
     return all(cell.cell_contents is not result for cell in function.__closure__ or ())
 

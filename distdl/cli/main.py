@@ -34,6 +34,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="say what is wrong with this installation")
     doctor.set_defaults(run=_doctor)
+
+    convolutions = commands.add_parser("convolutions", help="print which algorithm convolves what, as measured")
+    convolutions.add_argument("--cpu", choices=("avx2", "avx512"), help="kind of CPU, instead of this one's")
+    convolutions.set_defaults(run=_convolutions)
     return parser
 
 
@@ -49,3 +53,20 @@ def _doctor(options: argparse.Namespace) -> int:
     findings = examine()
     print(report(findings))
     return 1 if any(finding.state == "fail" for finding in findings) else 0
+
+
+def _convolutions(options: argparse.Namespace) -> int:
+    from ..kernels.tiles import CPU_KIND
+    from ..ops import conv_table
+
+    cpu = options.cpu or CPU_KIND
+    print(f"{cpu}: milliseconds of a forward and a backward pass, one thread; the shortest is taken")
+    print(f"{'kernel':>6} {'stride':>6} {'in':>5} {'out':>5} {'size':>5}  winograd   direct unfolding")
+    for entry in conv_table.table(cpu):
+        shape, times = entry.shape, entry.milliseconds
+        extents = f"{shape.kernel:6} {shape.stride:6} {shape.inputs:5} {shape.outputs:5} {shape.size:5}"
+        columns = [
+            f"{times[name]:8.2f}" if name in times else "       -" for name in ("winograd", "direct", "unfolding")
+        ]
+        print(extents, "", *columns, "", entry.winner)
+    return 0

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
-from numba.extending import intrinsic
+from numba import carray, types  # type: ignore[attr-defined]
 
 from .registry import helper, kernel
+from .simd import intrinsic
 
 
 @intrinsic

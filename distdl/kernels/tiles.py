@@ -84,8 +84,11 @@ def _repeat(line: str, rows: int) -> str:
     return "; ".join(line.format(r=r) for r in range(rows))
 
 
+# What the choice of algorithms goes by; AVX2 stands for all CPUs with 16 registers of eight floats.
+CPU_KIND = "avx512" if _is_wide() else "avx2"
+
 # The tallest tile whose sums, with one vector of b and one of a, fit the registers.
-ROWS = 12 if _is_wide() else 6
+ROWS = 12 if CPU_KIND == "avx512" else 6
 tile = make_tile(ROWS)
 tile_4 = make_tile(4)
 tile_3 = make_tile(3)

@@ -21,6 +21,8 @@ class Conv2d(Module):
             width (stride 1 only).
         groups: output channels of a group see the input channels of that group only.
         bias: whether there is one.
+        exact: leave Winograd's algorithm out, which rounds about ten times as much as the others (DISTDL_EXACT=1
+            does so for all layers).
 
     Attributes:
         weight: (kernel height, kernel width, in_channels // groups, out_channels).
@@ -37,6 +39,7 @@ class Conv2d(Module):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
+        exact: bool = False,
     ):
         super().__init__()
         self.in_channels = checks.integer("in_channels", in_channels, 1)
@@ -49,6 +52,7 @@ class Conv2d(Module):
         self.stride = checks.pair("stride", stride, 1)
         self.dilation = checks.pair("dilation", dilation, 1)
         self.padding = padding
+        self.exact = exact
         functional.resolve_padding(padding, self.kernel_size, self.stride, self.dilation)
         self.weight = Parameter(np.zeros((*self.kernel_size, in_channels // groups, out_channels), np.float32))
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
@@ -56,7 +60,7 @@ class Conv2d(Module):
 
     def forward(self, x: Any, relu: bool = False, pool: bool = False) -> Tensor:
         place = self.stride, self.padding, self.dilation, self.groups
-        return functional.conv2d(x, self.weight, self.bias, *place, relu, pool)
+        return functional.conv2d(x, self.weight, self.bias, *place, relu, pool, self.exact)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"

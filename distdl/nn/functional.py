@@ -47,6 +47,7 @@ def conv2d(
     groups: int = 1,
     relu: bool = False,
     pool: bool = False,
+    exact: bool = False,
 ) -> Tensor:
     """Cross-correlate images (n, h, w, in) with kernels (kh, kw, in // groups, out); see `Conv2d`.
 
@@ -54,8 +55,8 @@ def conv2d(
     """
     steps, gaps = checks.pair("stride", stride, 1), checks.pair("dilation", dilation, 1)
     pads = resolve_padding(padding, (weight.shape[0], weight.shape[1]), steps, gaps)
-    options = {"stride": steps, "padding": pads, "dilation": gaps, "groups": groups, "relu": relu, "pool": pool}
-    return apply(conv.conv2d, _tensor(x), weight, bias, **options)
+    options = {"stride": steps, "padding": pads, "dilation": gaps, "groups": groups}
+    return apply(conv.conv2d, _tensor(x), weight, bias, **options, relu=relu, pool=pool, exact=exact)
 
 
 def resolve_padding(

@@ -6,8 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from ..core import memory
 from .broadcast import sum_to
 from .registry import op
+
+
+def _room(a: Any, b: Any) -> np.ndarray | None:
+    """Return memory for a result of the operands' own shape and type; None where NumPy is to find out."""
+    if type(a) is np.ndarray and type(b) is np.ndarray and a.shape == b.shape and a.dtype == b.dtype and a.ndim:
+        return memory.empty(a.shape, a.dtype)
+    return None
 
 
 @op(reads_inputs=False)
@@ -15,7 +23,7 @@ def add(a: Any, b: Any) -> Any:
     def backward(dy: np.ndarray, wanted: Any) -> Any:
         return sum_to(dy, a) if wanted[0] is not False else None, sum_to(dy, b) if wanted[1] is not False else None
 
-    return a + b, backward
+    return np.add(a, b, out=_room(a, b)), backward
 
 
 @op(reads_inputs=False)
@@ -23,7 +31,7 @@ def subtract(a: Any, b: Any) -> Any:
     def backward(dy: np.ndarray, wanted: Any) -> Any:
         return sum_to(dy, a) if wanted[0] is not False else None, sum_to(-dy, b) if wanted[1] is not False else None
 
-    return a - b, backward
+    return np.subtract(a, b, out=_room(a, b)), backward
 
 
 @op
@@ -33,7 +41,7 @@ def multiply(a: Any, b: Any) -> Any:
         db = sum_to(dy * a, b) if wanted[1] is not False else None
         return da, db
 
-    return a * b, backward
+    return np.multiply(a, b, out=_room(a, b)), backward
 
 
 @op

@@ -1,10 +1,12 @@
-"""The ways to convolve, and which one is taken: that depends on one image, the weights, the type and the CPU only."""
+"""The ways to convolve, and which one is taken."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from ..core import settings
+from . import conv_table
 from .conv_direct import Direct
 from .conv_ending import Ending
 from .conv_geometry import Geometry
@@ -27,12 +29,30 @@ class Algorithm(Protocol):
         ...
 
 
-def choose(g: Geometry, dtype: np.dtype) -> Algorithm:
-    """Return the algorithm for a convolution."""
+ALGORITHMS: dict[str, Callable[[Geometry], Algorithm]] = {
+    "winograd": Winograd,
+    "direct": Direct,
+    "unfolding": Unfolding,
+}
+
+
+def choose(g: Geometry, dtype: np.dtype, exact: bool = False) -> Algorithm:
+    """Return the algorithm for a convolution.
+
+    Args:
+        g: its extents.
+        dtype: of its arrays.
+        exact: leave Winograd's algorithm out.
+    """
     if g.groups > 1:
-        return Depthwise(g) if g.inputs == 1 else Groups(g, choose(g.one_group(), dtype))
+        return Depthwise(g) if g.inputs == 1 else Groups(g, choose(g.one_group(), dtype, exact))
+    names = suiting(g, dtype, exact or settings.exact())
+    return ALGORITHMS[names[0] if len(names) == 1 else conv_table.fastest(conv_table.Shape.of(g), names)](g)
+
+
+def suiting(g: Geometry, dtype: np.dtype, exact: bool) -> tuple[str, ...]:
+    """Return the names of the algorithms that can take a convolution without groups."""
     if dtype != np.float32 or g.dilation != (1, 1):
-        return Unfolding(g)
-    if Winograd.suits(g) and not settings.exact():
-        return Winograd(g)
-    return Direct(g) if Direct.suits(g) else Unfolding(g)
+        return ("unfolding",)
+    winograd = Winograd.suits(g) and not exact
+    return (("winograd",) if winograd else ()) + (("direct",) if Direct.suits(g) else ()) + ("unfolding",)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..core import memory
 from ..core.team import each_part
 from ..kernels.direct import direct_forward, direct_input_gradient, direct_weight_gradient
 from ..kernels.scratch import scratch
@@ -40,8 +41,8 @@ class Direct:
     def backward(
         self, x: np.ndarray, w: np.ndarray, ending: Ending, dy: np.ndarray, dx: bool, dw: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray]:
-        total = np.empty(w.shape, np.float32) if dw is None else dw
-        gradient = np.empty(x.shape, np.float32) if dx else None
+        total = memory.empty(w.shape, np.float32) if dw is None else dw
+        gradient = memory.empty(x.shape, np.float32) if dx else None
 
         def differentiate(part: slice) -> tuple[np.ndarray | None, np.ndarray]:
             own = total if part.start == 0 else scratch("conv2d dw", w.shape, np.float32)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..core import memory
 from ..core.errors import ArgumentError
 from .conv_geometry import Geometry
 
@@ -21,8 +22,8 @@ class Ending:
         self.relu, self.pool = relu, pool
         size = 2 if pool else 1
         shape = (g.images[0], g.out[0] // size, g.out[1] // size, g.groups * g.outputs)
-        self.y = np.empty(shape, dtype)
-        self.taps = np.empty(shape if pool else (g.images[0], 0, 0, 0), dtype)
+        self.y = memory.empty(shape, dtype)
+        self.taps = memory.empty(shape if pool else (g.images[0], 0, 0, 0), dtype)
 
     def part(self, y: np.ndarray, taps: np.ndarray) -> "Ending":
         """Return the same ending for other arrays."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import memory
 from .conv_ending import Ending
 from .conv_geometry import Geometry
 
@@ -29,9 +30,9 @@ class Groups:
         self, x: np.ndarray, w: np.ndarray, ending: Ending, dy: np.ndarray, dx: bool, dw: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray]:
         g = self.g
-        gradient = np.empty(x.shape, x.dtype) if dx else None
+        gradient = memory.empty(x.shape, x.dtype) if dx else None
         db = np.empty(w.shape[3], x.dtype)
-        part = None if dw is None else np.empty((*w.shape[:3], g.outputs), x.dtype)
+        part = None if dw is None else memory.empty((*w.shape[:3], g.outputs), x.dtype)
         for i in range(g.groups):
             found, bias = self.algorithm.backward(
                 self._inputs(x, i), self._outputs(w, i), self._ending(ending, i), self._outputs(dy, i), dx, part

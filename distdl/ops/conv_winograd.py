@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..core import memory
 from ..core.team import each_part
 from ..kernels import winograd
 from ..kernels.scratch import scratch
@@ -26,7 +27,7 @@ class Winograd:
 
     @staticmethod
     def suits(g: Geometry) -> bool:
-        return g.kernel == (3, 3) and g.stride == (1, 1) and min(g.inputs, g.outputs) >= LANES
+        return g.kernel == (3, 3) and g.stride == (1, 1) and min(g.inputs, g.outputs) >= LANES // 2
 
     def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, ending: Ending) -> np.ndarray:
         bias = np.zeros(self.g.outputs, np.float32) if b is None else b
@@ -45,7 +46,7 @@ class Winograd:
     ) -> tuple[np.ndarray | None, np.ndarray]:
         g = self.g
         empty = _NONE.reshape(0, 0, 0, 0)
-        gradient = np.empty(x.shape, np.float32) if dx else empty
+        gradient = memory.empty(x.shape, np.float32) if dx else empty
         # The adjoint takes the weights with inputs and outputs exchanged.
         u = self._transform(np.ascontiguousarray(w.swapaxes(2, 3))) if dx else empty
 

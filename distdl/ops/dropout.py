@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import checks
+from ..core import checks, memory
 from ..kernels.dropout import dropout_mask
 from .checking import bad_shape, check_float
 from .registry import op
@@ -25,7 +25,7 @@ def dropout(x: np.ndarray, *, p: float, key: np.ndarray, epoch: int, samples: np
     samples = np.array(samples, np.int64)
     if samples.shape != x.shape[:1]:
         raise bad_shape("samples", samples, f"{x.shape[:1]}", f"one sample for each row of x {x.shape}")
-    mask = np.empty(x.shape, x.dtype)
+    mask = memory.empty(x.shape, x.dtype)
     scale = 1 / (1 - p) if p < 1 else 0.0
     rows = mask.reshape(len(mask), mask[:1].size if len(mask) else 0)
     dropout_mask(int(key[0]), int(key[1]), int(epoch), samples, round(p * 2**32), scale, rows)

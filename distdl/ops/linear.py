@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import memory
 from ..kernels.registry import dense
 from ..kernels.sums import column_sums
 from .checking import bad_shape, check_float, check_like
@@ -42,7 +43,7 @@ def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, relu: b
         if wanted[0] is not False:
             dx = input_gradient(dy, w).reshape(x.shape)
         if wanted[1] is not False:
-            dw = wanted[1] if isinstance(wanted[1], np.ndarray) else np.empty(w.shape, w.dtype)
+            dw = wanted[1] if isinstance(wanted[1], np.ndarray) else memory.empty(w.shape, w.dtype)
             weight_gradient(rows, dy, dw)
         return (dx, dw, db)[: len(wanted)]
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import memory
 from ..kernels import norm
 from ..kernels.registry import dense
 from .checking import bad_shape, check_float, check_like
@@ -44,7 +45,7 @@ def batch_norm(
     inverse = 1 / np.sqrt(variance + x.dtype.type(eps))
     scale = inverse if weight is None else inverse * weight
     shift = np.zeros(channels, x.dtype) if bias is None else dense(bias)
-    y = np.empty(rows.shape, x.dtype)
+    y = memory.empty(rows.shape, x.dtype)
     norm.scale_columns(rows, mean, scale, shift, y)
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
@@ -55,7 +56,7 @@ def batch_norm(
         if wanted[0] is not False:
             share = 0.0 if use is not None else 1 / max(len(rows), 1)
             slope = (dweight * np.square(inverse, dtype=np.float64) * share).astype(x.dtype)
-            dx = np.empty(rows.shape, x.dtype)
+            dx = memory.empty(rows.shape, x.dtype)
             norm.norm_input(rows, dy, mean, scale, slope, (dbias * share).astype(x.dtype), dx)
             dx = dx.reshape(x.shape)
         return (dx, (dweight * inverse).astype(x.dtype), dbias.astype(x.dtype))[: len(wanted)]
@@ -85,11 +86,11 @@ def layer_norm(
     flat = rows.shape[1]
     w = np.ones(flat, x.dtype) if weight is None else dense(weight).reshape(flat)
     b = np.zeros(flat, x.dtype) if bias is None else dense(bias).reshape(flat)
-    y, mean, inverse = np.empty(rows.shape, x.dtype), np.empty(len(rows), x.dtype), np.empty(len(rows), x.dtype)
+    y, mean, inverse = memory.empty(rows.shape, x.dtype), np.empty(len(rows), x.dtype), np.empty(len(rows), x.dtype)
     norm.layer_norm(rows, w, b, float(eps), y, mean, inverse)
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
-        dx, dweight, dbias = np.empty(rows.shape, x.dtype), np.empty(flat), np.empty(flat)
+        dx, dweight, dbias = memory.empty(rows.shape, x.dtype), np.empty(flat), np.empty(flat)
         norm.layer_norm_backward(rows, dense(dy).reshape(rows.shape), w, mean, inverse, dx, dweight, dbias)
         parameters = (dweight.astype(x.dtype).reshape(extents), dbias.astype(x.dtype).reshape(extents))
         return (dx.reshape(x.shape), *parameters)[: len(wanted)]

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import memory
 from ..core.errors import ArgumentError
 from ..kernels import pool
 from ..kernels.registry import dense
@@ -38,13 +39,13 @@ def max_pool2d(x: np.ndarray, *, kernel: Pair, stride: Pair, padding: Pair = (0,
     """
     check_images(x)
     x = dense(x)
-    y = np.empty((x.shape[0], *_extents(x, kernel, stride, padding), x.shape[3]), x.dtype)
-    tap = np.empty(y.shape, np.int32)
+    y = memory.empty((x.shape[0], *_extents(x, kernel, stride, padding), x.shape[3]), x.dtype)
+    tap = memory.empty(y.shape, np.int32)
     pool.max_pool_forward(x, kernel, stride, padding, y, tap)
     shape = x.shape
 
     def backward(dy: np.ndarray) -> np.ndarray:
-        dx = np.empty(shape, dy.dtype)
+        dx = memory.empty(shape, dy.dtype)
         pool.max_pool_backward(dense(dy), tap, kernel, stride, padding, dx)
         return dx
 
@@ -53,12 +54,12 @@ def max_pool2d(x: np.ndarray, *, kernel: Pair, stride: Pair, padding: Pair = (0,
 
 def _mean_of(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray) -> Any:
     """Return result and gradient of the sums over windows, divided by `divisor`."""
-    y = np.empty((x.shape[0], len(rows), len(columns), x.shape[3]), x.dtype)
+    y = memory.empty((x.shape[0], len(rows), len(columns), x.shape[3]), x.dtype)
     pool.mean_pool_forward(dense(x), rows, columns, divisor, y)
     shape = x.shape
 
     def backward(dy: np.ndarray) -> np.ndarray:
-        dx = np.empty(shape, dy.dtype)
+        dx = memory.empty(shape, dy.dtype)
         pool.mean_pool_backward(dense(dy), rows, columns, divisor, dx)
         return dx
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..core import memory
 from ..core.team import each_part
 from ..kernels import gemm
 from ..kernels.scratch import scratch
@@ -13,7 +14,7 @@ from ..kernels.sums import column_sums
 
 def product(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool) -> np.ndarray:
     """Return x w + b, at least 0 if `relu`; x (rows, inputs), w (inputs, outputs), b (outputs,)."""
-    y = np.empty((len(x), w.shape[1]), x.dtype)
+    y = memory.empty((len(x), w.shape[1]), x.dtype)
     if x.dtype == np.float32:
         bias = np.zeros(w.shape[1], np.float32) if b is None else np.ascontiguousarray(b)
         _each_part(lambda part: gemm.linear_forward(x, w, bias, relu, part, _panel(w.shape[0]), y), w.shape[1], x.size)
@@ -26,7 +27,7 @@ def product(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool) -> n
 
 def input_gradient(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Return dy w'."""
-    dx = np.empty((len(dy), w.shape[0]), dy.dtype)
+    dx = memory.empty((len(dy), w.shape[0]), dy.dtype)
     if dy.dtype == np.float32:
         _each_part(lambda part: gemm.linear_input_gradient(dy, w, part, _panel(w.shape[1]), dx), w.shape[0], dy.size)
         return dx
@@ -51,7 +52,7 @@ def relu_gradient(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if dy.dtype != np.float32:
         masked = np.where(y > 0, dy, dy.dtype.type(0))
         return masked, column_sums(masked)
-    masked, total = np.empty(dy.shape, np.float32), np.empty(dy.shape[1], np.float32)
+    masked, total = memory.empty(dy.shape, np.float32), np.empty(dy.shape[1], np.float32)
     gemm.relu_gradient(dy, y, masked, total)
     return masked, total
 
