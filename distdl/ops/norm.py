@@ -8,6 +8,7 @@ import numpy as np
 from ..core import memory
 from ..kernels import norm
 from ..kernels.registry import dense
+from . import batch
 from .checking import bad_shape, check_float, check_like
 from .registry import op
 
@@ -23,6 +24,7 @@ def batch_norm(
     eps: float = 1e-5,
     stats: Moments | None = None,
     use: Moments | None = None,
+    relu: bool = False,
 ) -> Any:
     """(x - mean) / sqrt(variance + eps) * weight + bias over all axes but the last (S. Ioffe, C. Szegedy, 2015).
 
@@ -32,6 +34,7 @@ def batch_norm(
         eps: added to the variance.
         stats: two arrays (channels,) which get mean and biased variance of x, if it has rows.
         use: mean and variance that are taken instead of those of x; they are no part of the gradient.
+        relu: whether max(., 0) follows.
     """
     channels = _check(x, x.shape[-1:], weight, bias)[0]
     rows = dense(x).reshape(-1, channels)
@@ -39,26 +42,24 @@ def batch_norm(
     if use is not None:
         mean[:], variance[:] = use
     elif len(rows):
-        norm.moments(rows, mean, variance)
+        mean, variance = batch.moments(rows)
         if stats is not None:
             stats[0][:], stats[1][:] = mean, variance
     inverse = 1 / np.sqrt(variance + x.dtype.type(eps))
     scale = inverse if weight is None else inverse * weight
     shift = np.zeros(channels, x.dtype) if bias is None else dense(bias)
-    y = memory.empty(rows.shape, x.dtype)
-    norm.scale_columns(rows, mean, scale, shift, y)
+    y = batch.scale(rows, mean, scale, shift, relu)
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
         dy = dense(dy).reshape(rows.shape)
-        dweight, dbias = np.empty(channels), np.empty(channels)
-        norm.norm_sums(rows, dy, mean, dweight, dbias)
+        result = y if relu else None
+        dweight, dbias = batch.sums(rows, dy, result, mean)
         dx = None
         if wanted[0] is not False:
             share = 0.0 if use is not None else 1 / max(len(rows), 1)
             slope = (dweight * np.square(inverse, dtype=np.float64) * share).astype(x.dtype)
-            dx = memory.empty(rows.shape, x.dtype)
-            norm.norm_input(rows, dy, mean, scale, slope, (dbias * share).astype(x.dtype), dx)
-            dx = dx.reshape(x.shape)
+            shifted = (dbias * share).astype(x.dtype)
+            dx = batch.input_gradient(rows, dy, result, mean, scale, slope, shifted).reshape(x.shape)
         return (dx, (dweight * inverse).astype(x.dtype), dbias.astype(x.dtype))[: len(wanted)]
 
     return y.reshape(x.shape), backward

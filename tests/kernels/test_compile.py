@@ -1,112 +1,51 @@
-"""Where compiled code is kept."""
+"""Who compiles, and what happens when the cache fails."""
 
 import os
+import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from numba import config
+from numba.core.errors import TypingError
 
-from distdl.kernels import compile
+from distdl.core.filelock import FileLock
+from distdl.kernels import cache, compile
+from tests.jobs.launching import wait_for
 
 ROOT = Path(__file__).parents[2]
 
+SUM = """
+import sys
+from pathlib import Path
+import numpy as np
+from distdl.kernels import compile
+from distdl.kernels.sums import sum_rows
+Path(sys.argv[1]).touch()
+total = np.empty(3)
+sum_rows(np.ones((2, 3)), total)
+print(len(compile.compiled), total.sum())
+"""
+
 
 @pytest.fixture
-def fresh(monkeypatch, tmp_path):
-    """Forget what was decided about the cache; the temporary directory and home are empty ones."""
-    for name in ("DISTDL_CACHE_DIR", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    compile.cache_directory.cache_clear()
-    compile.cache_key.cache_clear()
-    yield tmp_path
-    compile.cache_directory.cache_clear()
-    compile.cache_key.cache_clear()
+def place(tmp_path, monkeypatch):
+    """An empty cache directory, for this process and those it starts."""
+    monkeypatch.setenv("DISTDL_CACHE_DIR", str(tmp_path / "cache"))
+    cache.cache_directory.cache_clear()
+    compile._tell_failure.cache_clear()
+    yield cache.cache_directory()
+    cache.cache_directory.cache_clear()
 
 
-def test_the_variable_of_distdl_comes_first(fresh, monkeypatch):
-    """$DISTDL_CACHE_DIR holds the cache, before $XDG_CACHE_HOME."""
-    monkeypatch.setenv("DISTDL_CACHE_DIR", str(fresh / "here"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(fresh / "there"))
-    assert compile.cache_directory() == fresh / "here" / compile.cache_key()
-
-
-def test_then_the_users_cache_directory(fresh, monkeypatch):
-    """Without it, $XDG_CACHE_HOME holds the cache; a relative one counts as unset, then ~/.cache does."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(fresh / "there"))
-    assert compile.cache_directory() == fresh / "there" / "distdl" / compile.cache_key()
-    compile.cache_directory.cache_clear()
-    monkeypatch.setenv("XDG_CACHE_HOME", "there")
-    assert compile.cache_directory() == fresh / "home" / ".cache" / "distdl" / compile.cache_key()
-
-
-def unwritable(path):
-    """Put a file where a directory is wanted: not even root can make one there."""
-    path.write_text("")
-    return str(path)
-
-
-def test_an_unwritable_place_is_passed_over(fresh, monkeypatch):
-    """Where neither can be written to, a private directory among the temporary files is used."""
-    monkeypatch.setenv("DISTDL_CACHE_DIR", unwritable(fresh / "file"))
-    monkeypatch.setenv("XDG_CACHE_HOME", os.environ["DISTDL_CACHE_DIR"])
-    directory = compile.cache_directory()
-    assert directory == fresh / "tmp" / f"distdl-{os.getuid()}" / compile.cache_key()
-    assert directory.parent.stat().st_mode & 0o077 == 0
-
-
-def test_a_temporary_directory_that_others_can_write_to_is_not_trusted(fresh, monkeypatch):
-    """Compiled code is loaded as a pickle: a directory open to others is replaced by a new one."""
-    monkeypatch.setenv("DISTDL_CACHE_DIR", unwritable(fresh / "file"))
-    monkeypatch.setenv("XDG_CACHE_HOME", os.environ["DISTDL_CACHE_DIR"])
-    planted = fresh / "tmp" / f"distdl-{os.getuid()}"
-    planted.mkdir()
-    planted.chmod(0o777)
-    directory = compile.cache_directory()
-    assert directory is not None
-    assert planted not in directory.parents
-
-
-def test_without_any_place_kernels_still_compile(fresh, monkeypatch):
-    """Where nothing can be written at all, there is no cache, and no error."""
-    monkeypatch.setenv("DISTDL_CACHE_DIR", unwritable(fresh / "file"))
-    monkeypatch.setenv("XDG_CACHE_HOME", os.environ["DISTDL_CACHE_DIR"])
-    monkeypatch.setattr("tempfile.tempdir", os.environ["DISTDL_CACHE_DIR"])
-    assert compile.cache_directory() is None
-
-    @compile.jit
-    def add_one(x):
-        return x + 1
-
-    assert add_one(2) == 3
-
-
-def test_the_key_follows_the_cpu_and_the_flags(fresh, monkeypatch):
-    """Another CPU, or bounds checking, gets a directory of its own."""
-    keys = {compile.cache_key()}
-    for name, value in (("CPU_NAME", "generic"), ("CPU_FEATURES", "+avx2"), ("BOUNDSCHECK", 1), ("OPT", 1)):
-        with monkeypatch.context() as patch:
-            patch.setattr(config, name, value)
-            compile.cache_key.cache_clear()
-            keys.add(compile.cache_key())
-    assert len(keys) == 5
-
-
-def test_the_key_follows_every_source(fresh, monkeypatch):
-    """An edit of any file of the room changes the key, since kernels inline each other's helpers."""
-    copy = fresh / "kernels"
-    copy.mkdir()
-    for path in Path(compile.__file__).parent.glob("*.py"):
-        (copy / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(compile, "__file__", str(copy / "compile.py"))
-    before = compile.cache_key()
-    (copy / "sums.py").write_text("BLOCK = 64\n")
-    compile.cache_key.cache_clear()
-    assert compile.cache_key() != before
+def start(mark, code=SUM):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("NUMBA_DISABLE_JIT", None)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", code, str(mark)], env=environment, text=True, **pipes)
 
 
 def test_the_cache_of_other_libraries_stays_where_it_is():
@@ -116,17 +55,127 @@ def test_the_cache_of_other_libraries_stays_where_it_is():
     assert before == config.CACHE_DIR
 
 
-def test_a_second_process_loads_what_the_first_compiled(tmp_path):
+def test_a_second_process_loads_what_the_first_compiled(place, tmp_path):
     """Machine code lands in the cache directory, and is not compiled again."""
-    code = (
-        "import numpy as np; from distdl.kernels.sums import sum_rows;"
-        "sum_rows(np.ones((2, 3)), np.empty(3)); print(sum(sum_rows.stats.cache_hits.values()))"
+    ends = [start(tmp_path / "mark").communicate(timeout=60) for _ in range(2)]
+    assert [out for out, _ in ends] == ["1 6.0\n", "0 6.0\n"]
+    assert "compiling kernels" in ends[0][1]
+    assert ends[1][1] == ""
+    assert list(place.rglob("*.nbc"))
+
+
+def test_one_process_compiles_and_the_others_wait(place, tmp_path):
+    """Of processes that need the same kernel at once, one compiles it and says so, the others load it."""
+    lock = FileLock(place / cache.LOCK)
+    assert lock.acquire(0)
+    marks = [tmp_path / f"mark{i}" for i in range(3)]
+    jobs = [start(mark) for mark in marks]
+    wait_for(lambda: all(mark.exists() for mark in marks), 60)
+    lock.release()
+    ends = [job.communicate(timeout=60) for job in jobs]
+    assert sorted(out for out, _ in ends) == ["0 6.0\n", "0 6.0\n", "1 6.0\n"]
+    assert sum(error.count("compiling kernels") for _, error in ends) == 1
+
+
+def test_a_compiler_that_dies_does_not_block_others(place, tmp_path):
+    """The lock of a process that is killed while it compiles is free at once."""
+    code = """
+import sys, time
+from pathlib import Path
+from distdl.core.filelock import FileLock
+assert FileLock(Path(sys.argv[2])).acquire(0)
+Path(sys.argv[1]).touch()
+time.sleep(600)
+"""
+    mark = tmp_path / "holds"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(mark), str(place / cache.LOCK)], env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
-    environment = {**os.environ, "DISTDL_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    environment.pop("NUMBA_DISABLE_JIT", None)
-    hits = [
-        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    ]
-    assert [int(hit) for hit in hits] == [0, 1]
-    assert list(tmp_path.rglob("*.nbc"))
+    wait_for(mark.exists, 60)
+    waiter = start(tmp_path / "mark")
+    wait_for((tmp_path / "mark").exists, 60)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert waiter.communicate(timeout=60)[0] == "1 6.0\n"
+
+
+def test_a_compiler_that_hangs_is_not_waited_for_for_ever(place, monkeypatch):
+    """After its patience a process compiles by itself, and leaves the cache alone."""
+    monkeypatch.setattr(compile, "PATIENCE", 0.0)
+    lock = FileLock(place / cache.LOCK)
+    assert lock.acquire(0)
+
+    @compile.jit
+    def add_one(x):
+        return x + 1
+
+    assert add_one(2) == 3
+    lock.release()
+    assert not list(place.rglob("*.nbc"))
+
+
+def test_the_lock_is_given_back_after_an_error(place):
+    """A function that cannot be compiled raises Numba's error, and leaves the lock free."""
+
+    @compile.jit
+    def wrong(x):
+        return x + "text"
+
+    with pytest.raises(TypingError):
+        wrong(1)
+    assert FileLock(place / cache.LOCK).acquire(0)
+
+
+def test_nested_functions_share_one_turn(place):
+    """A kernel that calls a helper compiles both under one lock, which is free afterwards."""
+
+    @compile.jit
+    def inner(x):
+        return x + 1
+
+    @compile.jit
+    def outer(x):
+        return inner(x) * 2
+
+    before = len(compile.compiled)
+    assert outer(np.float32(1)) == 4
+    assert compile.compiled[before:] == ["outer", "inner"]
+    assert FileLock(place / cache.LOCK).acquire(0)
+
+
+@pytest.mark.parametrize("damage", [b"", b"damaged", pickle.dumps(config.NUM_THREADS)])
+def test_a_damaged_cache_is_made_anew(place, tmp_path, damage):
+    """A file that a crash left empty or damaged costs a compilation and a line, and the next run is well again."""
+    start(tmp_path / "mark").communicate(timeout=60)
+    for path in place.rglob("sums.sum_rows*"):
+        path.write_bytes(damage)
+    outputs = [start(tmp_path / "mark").communicate(timeout=60) for _ in range(3)]
+    assert [out.split()[1] for out, _ in outputs] == ["6.0"] * 3
+    assert outputs[2] == ("0 6.0\n", "")
+
+
+def test_a_cache_that_vanishes_does_not_stop_a_run(place, capfd):
+    """Where code can no longer be written, kernels still compile, and one line says why it is not kept."""
+
+    @compile.jit
+    def add_one(x):
+        return x + 1
+
+    @compile.jit
+    def add_two(x):
+        return x + 2
+
+    for path in (*place.rglob("*"), place):
+        if path.is_file():
+            path.unlink()
+    for path in sorted((*place.rglob("*"), place), reverse=True):
+        path.rmdir()
+    place.write_text("a file where the directory was")
+    assert add_one(2) + add_two(2) == 7
+    assert capfd.readouterr().err.count("are not kept") == 1
+
+
+def test_the_stamp_of_a_source_is_its_content(place):
+    """Images and file systems that round time stamps do not make kernels stale."""
+    stamp = compile.jit(lambda x: x)._cache._cache_file._source_stamp
+    assert stamp == cache.source_digest(__file__)

@@ -1,4 +1,4 @@
-"""Arguments of the convolutions of float32: no image, one pixel, edges on every side, channels of all remainders."""
+"""Arguments of the vector kernels of float32: no image, one pixel, edges on every side, all remainders of channels."""
 
 from typing import Any
 
@@ -207,3 +207,39 @@ def linear_weight_gradient(rng: Generator, dtype: Any) -> Draw:
 def relu_gradient(rng: Generator, dtype: Any) -> Draw:
     for rows, columns in ((1, 1), (0, 4), (5, 3), (300, 17), (9, 32)):
         yield *(normal(rng, dtype, rows, columns) for _ in range(3)), normal(rng, dtype, columns)
+
+
+ROWS = ((1, 1), (5, 3), (300, 17), (1000, 32), (129, 16))
+
+
+@case
+def batch_moments(rng: Generator, dtype: Any) -> Draw:
+    for shape in ROWS:
+        work = np.empty(2 * LANES, dtype)
+        yield 30 + normal(rng, dtype, *shape), work, np.empty(shape[1]), np.empty(shape[1])
+
+
+@case
+def batch_scale(rng: Generator, dtype: Any) -> Draw:
+    for shape in (*ROWS, (0, 4)):
+        for relu in (False, True):
+            vectors = [normal(rng, dtype, shape[1]) for _ in range(3)]
+            yield normal(rng, dtype, *shape), *vectors, relu, np.empty(shape, dtype)
+
+
+@case
+def batch_sums(rng: Generator, dtype: Any) -> Draw:
+    for shape in (*ROWS, (0, 4)):
+        for masked in (False, True):
+            arrays = [normal(rng, dtype, *shape) for _ in range(3)]
+            work = np.empty(2 * LANES, dtype)
+            yield *arrays, masked, normal(rng, dtype, shape[1]), work, np.empty(shape[1]), np.empty(shape[1])
+
+
+@case
+def batch_input(rng: Generator, dtype: Any) -> Draw:
+    for shape in (*ROWS, (0, 4)):
+        for masked in (False, True):
+            arrays = [normal(rng, dtype, *shape) for _ in range(3)]
+            vectors = [normal(rng, dtype, shape[1]) for _ in range(4)]
+            yield *arrays, masked, *vectors, np.empty(shape, dtype)

@@ -1,0 +1,99 @@
+"""The passes of batch norm over rows: by vectors for float32, shared by the threads of a rank."""
+
+import numpy as np
+
+from ..core import memory
+from ..core.team import each_part
+from ..kernels import batch_norm, norm
+from ..kernels.simd import LANES
+
+# What a value costs, against one multiplication in registers: memory is the limit.
+_COST = 16
+
+
+def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and biased variance of each column of (rows, channels), in its type."""
+    count, channels = rows.shape
+    if rows.dtype != np.float32:
+        mean, variance = np.empty(channels, rows.dtype), np.empty(channels, rows.dtype)
+        norm.moments(rows, mean, variance)
+        return mean, variance
+
+    def measure(part: slice) -> tuple[int, np.ndarray, np.ndarray]:
+        mean, squares = np.empty(channels), np.empty(channels)
+        batch_norm.batch_moments(rows[part], _work(), mean, squares)
+        return part.stop - part.start, mean, squares
+
+    (seen, mean, squares), *others = each_part(measure, count, _COST * channels)
+    for more, other, other_squares in others:
+        # The rule for groups (T. Chan, G. Golub, R. LeVeque, 1979).
+        change, share = other - mean, more / (seen + more)
+        mean += change * share
+        squares += other_squares + change * change * (seen * share)
+        seen += more
+    return mean.astype(np.float32), (squares / count).astype(np.float32)
+
+
+def scale(rows: np.ndarray, mean: np.ndarray, factor: np.ndarray, shift: np.ndarray, relu: bool) -> np.ndarray:
+    """Return (rows - mean) * factor + shift, at least 0 if `relu`."""
+    y = memory.empty(rows.shape, rows.dtype)
+    if rows.dtype == np.float32:
+        each_part(
+            lambda part: batch_norm.batch_scale(rows[part], mean, factor, shift, relu, y[part]),
+            len(rows),
+            _COST * rows.shape[1],
+        )
+        return y
+    norm.scale_columns(rows, mean, factor, shift, y)
+    return np.maximum(y, 0, out=y) if relu else y
+
+
+def sums(rows: np.ndarray, dy: np.ndarray, y: np.ndarray | None, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sums over rows of dy * (rows - mean) and of dy, float64; dy counts where y > 0 if it is given."""
+    channels = rows.shape[1]
+    if rows.dtype != np.float32:
+        weight, bias = np.empty(channels), np.empty(channels)
+        norm.norm_sums(rows, _masked(dy, y), mean, weight, bias)
+        return weight, bias
+    result = dy if y is None else y
+
+    def add_up(part: slice) -> np.ndarray:
+        pair = np.empty((2, channels))
+        batch_norm.batch_sums(rows[part], dy[part], result[part], y is not None, mean, _work(), pair[0], pair[1])
+        return pair
+
+    weight, bias = sum(each_part(add_up, len(rows), _COST * channels), start=np.zeros((2, channels)))
+    return weight, bias
+
+
+def input_gradient(
+    rows: np.ndarray,
+    dy: np.ndarray,
+    y: np.ndarray | None,
+    mean: np.ndarray,
+    factor: np.ndarray,
+    slope: np.ndarray,
+    shift: np.ndarray,
+) -> np.ndarray:
+    """Return factor * (dy - shift - (rows - mean) * slope); dy counts where y > 0 if it is given."""
+    dx = memory.empty(rows.shape, rows.dtype)
+    if rows.dtype != np.float32:
+        norm.norm_input(rows, _masked(dy, y), mean, factor, slope, shift, dx)
+        return dx
+    result = dy if y is None else y
+    each_part(
+        lambda part: batch_norm.batch_input(
+            rows[part], dy[part], result[part], y is not None, mean, factor, slope, shift, dx[part]
+        ),
+        len(rows),
+        _COST * rows.shape[1],
+    )
+    return dx
+
+
+def _masked(dy: np.ndarray, y: np.ndarray | None) -> np.ndarray:
+    return dy if y is None else dy * (y > 0)
+
+
+def _work() -> np.ndarray:
+    return np.empty(2 * LANES, np.float32)
