@@ -35,6 +35,7 @@ class Node:
         shape, dtype: of the result, and so of its gradient.
         hooks: functions that see, and may replace, the gradient of the result.
         retained: the result, if `retain_grad` was asked for.
+        mask: the result of a ReLU that alone took this result, if its gradient is left to this operation.
         label: under a timeline, the operation and the module that ran it, by name; else not set.
     """
 
@@ -48,6 +49,7 @@ class Node:
         "function",
         "hooks",
         "label",
+        "mask",
         "order",
         "retained",
         "shape",
@@ -71,6 +73,7 @@ class Node:
         self.shape = result.shape
         self.dtype = result.dtype
         self.hooks: list[Hook] | None = None
+        self.mask: np.ndarray | None = None
         self.retained: weakref.ref[Tensor] | None = None
 
     @property
@@ -90,7 +93,7 @@ class Node:
 
     def free(self) -> None:
         """Let go of everything that was kept for the gradient."""
-        self.backward = self.hooks = self.retained = self.checksums = None
+        self.backward = self.hooks = self.retained = self.checksums = self.mask = None
         self.edges = self.cells = ()
 
     def gradients(self, dy: np.ndarray, wanted: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -103,11 +106,15 @@ class Node:
         if self.checksums is not None:
             self._check_read(dy)
         backward: Any = self.backward
-        if type(backward) is FunctionType and backward.__defaults__ is None:
-            takes_wanted = backward.__code__.co_argcount > 1
+        if self.function.joins_relu:  # type: ignore[attr-defined]
+            mask, self.mask = self.mask, None
+            results = backward(dy, wanted, mask)
         else:
-            takes_wanted = _takes_wanted(backward)
-        results = backward(dy, wanted) if takes_wanted else backward(dy)
+            if type(backward) is FunctionType and backward.__defaults__ is None:
+                takes_wanted = backward.__code__.co_argcount > 1
+            else:
+                takes_wanted = _takes_wanted(backward)
+            results = backward(dy, wanted) if takes_wanted else backward(dy)
         if not isinstance(results, tuple):
             results = (results,)
         if len(results) != len(wanted):

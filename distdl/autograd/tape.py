@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core import memory, spans
 from ..core.errors import GraphError
+from ..ops.activation import relu
 from .node import Edge, Hook, Node
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Walk:
         nodes: the operations that lead to the tensor, latest first.
         uses: how often each leaf is used by them; for leaves with hooks, less the uses that are done.
         sums: gradients on their way.
+        shared: operations whose result several others took.
         hooked: leaves whose hooks wait for the sum over all uses.
 
     Raises:
@@ -37,6 +39,7 @@ class Walk:
         self.nodes: list[Node] = []
         self.uses: dict[Tensor, int] = {}
         self.sums: dict[Any, np.ndarray] = {}
+        self.shared: set[Node] = {root._node} if root._node is not None else set()
         if root._node is None:
             self.uses[root] = 1
         else:
@@ -57,7 +60,9 @@ class Walk:
             nodes.append(node)
             for edge in node.edges:
                 if type(edge) is Node:
-                    if edge not in seen:
+                    if edge in seen:
+                        self.shared.add(edge)
+                    else:
                         seen.add(edge)
                         stack.append(edge)
                 elif edge is not None:
@@ -91,6 +96,10 @@ class Walk:
         if node.retained is not None:
             _retain(node.retained(), dy)
         edges, sums, function = node.edges, self.sums, node.backward
+        if node.function is relu and self._leaves_to(edges[0]):
+            before: Any = edges[0]
+            before.mask, sums[before] = function.mask, dy  # type: ignore[union-attr]
+            return
         wanted: list[Any] = []
         for edge in edges:
             if edge is None:
@@ -116,6 +125,15 @@ class Walk:
                 self._add(edge, result)
             else:
                 sums[edge] = result
+
+    def _leaves_to(self, edge: Any) -> bool:
+        """Say whether a ReLU may leave its gradient to the operation before it: nobody else sees what is between."""
+        return (
+            type(edge) is Node
+            and edge.function.joins_relu  # type: ignore[attr-defined]
+            and edge not in self.shared
+            and (edge.hooks, edge.retained, edge.checksums) == (None, None, None)
+        )
 
     def _wanted(self, leaf: Any, edges: Sequence[Edge]) -> Any:
         """Return the buffer of a leaf if its gradient may be written there, else True."""

@@ -82,44 +82,48 @@ def batch_scale(x, mean, scale, shift, relu, y):  # type: ignore[no-untyped-def]
                 put(results, at, at_least(fma(sub(get(values, at, lanes), m), s, b), floor), lanes)
 
 
-def _masked(dy: np.ndarray, y: np.ndarray, masked: bool) -> np.ndarray:
-    return np.where(y > 0, dy, np.float32(0)) if masked else dy
+def _masked(
+    x: np.ndarray, dy: np.ndarray, mean: np.ndarray, masked: bool, scale: np.ndarray, shift: np.ndarray
+) -> np.ndarray:
+    return np.where((x - mean) * scale + shift > 0, dy, np.float32(0)) if masked else dy
 
 
 def _batch_sums(
     x: np.ndarray,
     dy: np.ndarray,
-    y: np.ndarray,
-    masked: bool,
     mean: np.ndarray,
+    masked: bool,
+    scale: np.ndarray,
+    shift: np.ndarray,
     work: np.ndarray,
     weight: np.ndarray,
     bias: np.ndarray,
 ) -> None:
-    _norm_sums(x, _masked(dy, y, masked), mean, weight, bias)
+    _norm_sums(x, _masked(x, dy, mean, masked, scale, shift), mean, weight, bias)
 
 
 @kernel(reference=_batch_sums, types=("float32",), working=("work",))
-def batch_sums(x, dy, y, masked, mean, work, weight, bias):  # type: ignore[no-untyped-def]
-    """weight = the sum over rows of dy * (x - mean), bias = that of dy; dy counts where y > 0 if `masked`.
+def batch_sums(x, dy, mean, masked, scale, shift, work, weight, bias):  # type: ignore[no-untyped-def]
+    """weight = the sum over rows of dy * (x - mean), bias = that of dy.
 
-    weight, bias: float64 (columns,); work: (2 * 16,).
+    masked: dy counts only where `batch_scale` of x is positive. weight, bias: float64 (columns,);
+    work: (2 * 16,).
     """
     rows, columns = x.shape
-    values, gradients, results = x.reshape(-1), dy.reshape(-1), y.reshape(-1)
+    values, gradients = x.reshape(-1), dy.reshape(-1)
     weight[:] = 0.0
     bias[:] = 0.0
     for start in range(0, rows, BLOCK):
         for first in range(0, columns, LANES):
             lanes = min(LANES, columns - first)
-            m = get(mean, first, lanes)
+            m, s, b = get(mean, first, lanes), get(scale, first, lanes), get(shift, first, lanes)
             products, total = zero(), zero()
             for i in range(start, min(start + BLOCK, rows)):
                 at = i * columns + first
-                gradient = get(gradients, at, lanes)
+                gradient, centred = get(gradients, at, lanes), sub(get(values, at, lanes), m)
                 if masked:
-                    gradient = where_positive(get(results, at, lanes), gradient)
-                products = fma(gradient, sub(get(values, at, lanes), m), products)
+                    gradient = where_positive(fma(centred, s, b), gradient)
+                products = fma(gradient, centred, products)
                 total = add(total, gradient)
             put(work, 0, products, LANES)
             put(work, LANES, total, LANES)
@@ -131,31 +135,31 @@ def batch_sums(x, dy, y, masked, mean, work, weight, bias):  # type: ignore[no-u
 def _batch_input(
     x: np.ndarray,
     dy: np.ndarray,
-    y: np.ndarray,
-    masked: bool,
     mean: np.ndarray,
+    masked: bool,
     scale: np.ndarray,
-    slope: np.ndarray,
     shift: np.ndarray,
+    factor: np.ndarray,
+    slope: np.ndarray,
+    less: np.ndarray,
     dx: np.ndarray,
 ) -> None:
-    _norm_input(x, _masked(dy, y, masked), mean, scale, slope, shift, dx)
+    _norm_input(x, _masked(x, dy, mean, masked, scale, shift), mean, factor, slope, less, dx)
 
 
 @kernel(reference=_batch_input, types=("float32",))
-def batch_input(x, dy, y, masked, mean, scale, slope, shift, dx):  # type: ignore[no-untyped-def]
-    """dx = scale * (dy - shift - (x - mean) * slope), column by column; dy counts where y > 0 if `masked`."""
+def batch_input(x, dy, mean, masked, scale, shift, factor, slope, less, dx):  # type: ignore[no-untyped-def]
+    """dx = factor * (dy - less - (x - mean) * slope), column by column; masked: as in `batch_sums`."""
     rows, columns = x.shape
-    values, gradients, results, target = x.reshape(-1), dy.reshape(-1), y.reshape(-1), dx.reshape(-1)
+    values, gradients, target = x.reshape(-1), dy.reshape(-1), dx.reshape(-1)
     for start in range(0, rows, BLOCK):
         for first in range(0, columns, LANES):
             lanes = columns - first
-            m, s = get(mean, first, lanes), get(scale, first, lanes)
-            a, b = get(slope, first, lanes), get(shift, first, lanes)
+            m, s, b = get(mean, first, lanes), get(scale, first, lanes), get(shift, first, lanes)
+            f, a, c = get(factor, first, lanes), get(slope, first, lanes), get(less, first, lanes)
             for i in range(start, min(start + BLOCK, rows)):
                 at = i * columns + first
-                gradient = get(gradients, at, lanes)
+                gradient, centred = get(gradients, at, lanes), sub(get(values, at, lanes), m)
                 if masked:
-                    gradient = where_positive(get(results, at, lanes), gradient)
-                centred = sub(get(values, at, lanes), m)
-                put(target, at, mul(s, sub(sub(gradient, b), mul(centred, a))), lanes)
+                    gradient = where_positive(fma(centred, s, b), gradient)
+                put(target, at, mul(f, sub(sub(gradient, c), mul(centred, a))), lanes)

@@ -18,7 +18,13 @@ def relu(x: np.ndarray) -> Any:
     """max(x, 0); the gradient at 0 is 0."""
     check_float("x", x)
     y = np.maximum(x, 0, out=memory.empty(x.shape, x.dtype))
-    return y, lambda dy: _select(y, dy, 0.0)
+
+    def backward(dy: np.ndarray) -> np.ndarray:
+        return _select(y, dy, 0.0)
+
+    # Who walks the graph may hand this to the operation before instead of calling.
+    backward.mask = y  # type: ignore[attr-defined]
+    return y, backward
 
 
 @op

@@ -7,6 +7,8 @@ from ..core.team import each_part
 from ..kernels import batch_norm, norm
 from ..kernels.simd import LANES
 
+Affine = tuple[np.ndarray, np.ndarray]
+
 # What a value costs, against one multiplication in registers: memory is the limit.
 _COST = 16
 
@@ -48,18 +50,21 @@ def scale(rows: np.ndarray, mean: np.ndarray, factor: np.ndarray, shift: np.ndar
     return np.maximum(y, 0, out=y) if relu else y
 
 
-def sums(rows: np.ndarray, dy: np.ndarray, y: np.ndarray | None, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sums over rows of dy * (rows - mean) and of dy, float64; dy counts where y > 0 if it is given."""
+def sums(rows: np.ndarray, dy: np.ndarray, mean: np.ndarray, relu: Affine | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sums over rows of dy * (rows - mean) and of dy, both float64.
+
+    relu: factor and shift of the result, if dy counts only where that is positive.
+    """
     channels = rows.shape[1]
     if rows.dtype != np.float32:
         weight, bias = np.empty(channels), np.empty(channels)
-        norm.norm_sums(rows, _masked(dy, y), mean, weight, bias)
+        norm.norm_sums(rows, _masked(rows, dy, mean, relu), mean, weight, bias)
         return weight, bias
-    result = dy if y is None else y
+    affine = relu or (mean, mean)
 
     def add_up(part: slice) -> np.ndarray:
         pair = np.empty((2, channels))
-        batch_norm.batch_sums(rows[part], dy[part], result[part], y is not None, mean, _work(), pair[0], pair[1])
+        batch_norm.batch_sums(rows[part], dy[part], mean, relu is not None, *affine, _work(), pair[0], pair[1])
         return pair
 
     weight, bias = sum(each_part(add_up, len(rows), _COST * channels), start=np.zeros((2, channels)))
@@ -69,21 +74,21 @@ def sums(rows: np.ndarray, dy: np.ndarray, y: np.ndarray | None, mean: np.ndarra
 def input_gradient(
     rows: np.ndarray,
     dy: np.ndarray,
-    y: np.ndarray | None,
     mean: np.ndarray,
+    relu: Affine | None,
     factor: np.ndarray,
     slope: np.ndarray,
     shift: np.ndarray,
 ) -> np.ndarray:
-    """Return factor * (dy - shift - (rows - mean) * slope); dy counts where y > 0 if it is given."""
+    """Return factor * (dy - shift - (rows - mean) * slope); relu: as in `sums`."""
     dx = memory.empty(rows.shape, rows.dtype)
     if rows.dtype != np.float32:
-        norm.norm_input(rows, _masked(dy, y), mean, factor, slope, shift, dx)
+        norm.norm_input(rows, _masked(rows, dy, mean, relu), mean, factor, slope, shift, dx)
         return dx
-    result = dy if y is None else y
+    affine = relu or (mean, mean)
     each_part(
         lambda part: batch_norm.batch_input(
-            rows[part], dy[part], result[part], y is not None, mean, factor, slope, shift, dx[part]
+            rows[part], dy[part], mean, relu is not None, *affine, factor, slope, shift, dx[part]
         ),
         len(rows),
         _COST * rows.shape[1],
@@ -91,8 +96,12 @@ def input_gradient(
     return dx
 
 
-def _masked(dy: np.ndarray, y: np.ndarray | None) -> np.ndarray:
-    return dy if y is None else dy * (y > 0)
+def _masked(rows: np.ndarray, dy: np.ndarray, mean: np.ndarray, relu: Affine | None) -> np.ndarray:
+    if relu is None:
+        return dy
+    y = memory.empty(rows.shape, rows.dtype)
+    norm.scale_columns(rows, mean, *relu, y)
+    return np.where(y > 0, dy, dy.dtype.type(0))
 
 
 def _work() -> np.ndarray:

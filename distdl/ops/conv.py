@@ -15,7 +15,7 @@ from .conv_geometry import Geometry, Padding
 from .registry import op
 
 
-@op
+@op(joins_relu=True)
 def conv2d(
     x: np.ndarray,
     w: np.ndarray,
@@ -52,11 +52,11 @@ def conv2d(
     ending = Ending(geometry, x.dtype, relu, pool)
     y = algorithm.forward(x, w, None if b is None else dense(b), ending)
 
-    def backward(dy: np.ndarray, wanted: Any) -> Any:
+    def backward(dy: np.ndarray, wanted: Any, mask: np.ndarray | None = None) -> Any:
         dw = None
         if wanted[1] is not False:
             dw = wanted[1] if isinstance(wanted[1], np.ndarray) else memory.empty(w.shape, w.dtype)
-        dx, db = algorithm.backward(x, w, ending, dense(dy), wanted[0] is not False, dw)
+        dx, db = algorithm.backward(x, w, *ending.joined(dense(dy), mask), wanted[0] is not False, dw)
         return (dx, dw, db)[: len(wanted)]
 
     return y, backward

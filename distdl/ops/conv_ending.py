@@ -30,3 +30,13 @@ class Ending:
         ending = Ending.__new__(Ending)
         ending.relu, ending.pool, ending.y, ending.taps = self.relu, self.pool, y, taps
         return ending
+
+    def joined(self, dy: np.ndarray, mask: np.ndarray | None) -> tuple["Ending", np.ndarray]:
+        """Return the ending and the gradient for a backward pass in which dy counts where a mask is positive."""
+        if mask is None or self.relu:
+            return self, dy
+        if self.pool:
+            return self, np.where(mask > 0, dy, dy.dtype.type(0))
+        ending = self.part(mask, self.taps)
+        ending.relu = True
+        return ending, dy

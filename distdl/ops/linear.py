@@ -12,7 +12,7 @@ from .products import input_gradient, product, relu_gradient, weight_gradient
 from .registry import op
 
 
-@op
+@op(joins_relu=True)
 def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, relu: bool = False) -> Any:
     """x @ w + b, over the last axis of x; negative values become 0 if `relu`.
 
@@ -33,11 +33,14 @@ def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, relu: b
     rows, w = dense(x).reshape(-1, w.shape[0]), dense(w)
     y = product(rows, w, b, relu)
 
-    def backward(dy: np.ndarray, wanted: Any) -> Any:
+    own = y if relu else None
+
+    def backward(dy: np.ndarray, wanted: Any, mask: np.ndarray | None = None) -> Any:
+        result = own if mask is None else mask.reshape(-1, w.shape[1])
         dy = dense(dy).reshape(-1, w.shape[1])
         dx = dw = db = None
-        if relu:
-            dy, db = relu_gradient(dy, y)
+        if result is not None:
+            dy, db = relu_gradient(dy, result)
         elif len(wanted) > 2 and wanted[2] is not False:
             db = column_sums(dy)
         if wanted[0] is not False:

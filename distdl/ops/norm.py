@@ -15,7 +15,7 @@ from .registry import op
 Moments = tuple[np.ndarray, np.ndarray]
 
 
-@op
+@op(joins_relu=True)
 def batch_norm(
     x: np.ndarray,
     weight: np.ndarray | None = None,
@@ -50,16 +50,17 @@ def batch_norm(
     shift = np.zeros(channels, x.dtype) if bias is None else dense(bias)
     y = batch.scale(rows, mean, scale, shift, relu)
 
-    def backward(dy: np.ndarray, wanted: Any) -> Any:
+    def backward(dy: np.ndarray, wanted: Any, mask: np.ndarray | None = None) -> Any:
         dy = dense(dy).reshape(rows.shape)
-        result = y if relu else None
-        dweight, dbias = batch.sums(rows, dy, result, mean)
+        # Where a ReLU let nothing through is computed anew: cheaper than to read what it gave.
+        affine = (scale, shift) if relu or mask is not None else None
+        dweight, dbias = batch.sums(rows, dy, mean, affine)
         dx = None
         if wanted[0] is not False:
             share = 0.0 if use is not None else 1 / max(len(rows), 1)
             slope = (dweight * np.square(inverse, dtype=np.float64) * share).astype(x.dtype)
             shifted = (dbias * share).astype(x.dtype)
-            dx = batch.input_gradient(rows, dy, result, mean, scale, slope, shifted).reshape(x.shape)
+            dx = batch.input_gradient(rows, dy, mean, affine, scale, slope, shifted).reshape(x.shape)
         return (dx, (dweight * inverse).astype(x.dtype), dbias.astype(x.dtype))[: len(wanted)]
 
     return y.reshape(x.shape), backward

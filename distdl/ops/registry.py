@@ -14,6 +14,9 @@ not be changed in place) and returns one gradient for each positional argument. 
 what becomes of the i-th: False, it is not needed (return None); True, return an array; an array,
 it may be written there (overwriting) and that very array returned, or another array be returned.
 `backward(dy)` without `wanted` is allowed too; a single gradient need not be in a tuple.
+
+Of an operation with `joins_relu`, backward(dy, wanted, mask) may get the result of a ReLU that alone
+took its result: dy counts where it is positive. So the ReLU needs no pass of its own.
 """
 
 from collections.abc import Callable
@@ -27,13 +30,14 @@ OPS: dict[str, Callable[..., Any]] = {}
 @overload
 def op(function: Function) -> Function: ...
 @overload
-def op(*, reads_inputs: bool = True) -> Callable[[Function], Function]: ...
-def op(function: Any = None, *, reads_inputs: bool = True) -> Any:
+def op(*, reads_inputs: bool = True, joins_relu: bool = False) -> Callable[[Function], Function]: ...
+def op(function: Any = None, *, reads_inputs: bool = True, joins_relu: bool = False) -> Any:
     """Register an operation.
 
     Args:
         reads_inputs: False if `backward` reads neither the inputs nor the result, so that
             changing them in place after the operation does no harm.
+        joins_relu: whether `backward` takes a mask.
     """
 
     def register(function: Function) -> Function:
@@ -41,6 +45,7 @@ def op(function: Any = None, *, reads_inputs: bool = True) -> Any:
         if name in OPS:
             raise ValueError(f"operation {name!r} is registered twice")
         function.reads_inputs = reads_inputs  # type: ignore[attr-defined]
+        function.joins_relu = joins_relu  # type: ignore[attr-defined]
         OPS[name] = function
         return function
 

@@ -231,15 +231,16 @@ def batch_scale(rng: Generator, dtype: Any) -> Draw:
 def batch_sums(rng: Generator, dtype: Any) -> Draw:
     for shape in (*ROWS, (0, 4)):
         for masked in (False, True):
-            arrays = [normal(rng, dtype, *shape) for _ in range(3)]
+            x, dy = normal(rng, dtype, *shape), normal(rng, dtype, *shape)
+            mean, scale, shift = (normal(rng, dtype, shape[1]) for _ in range(3))
             work = np.empty(2 * LANES, dtype)
-            yield *arrays, masked, normal(rng, dtype, shape[1]), work, np.empty(shape[1]), np.empty(shape[1])
+            yield x, dy, mean, masked, scale, shift, work, np.empty(shape[1]), np.empty(shape[1])
 
 
 @case
 def batch_input(rng: Generator, dtype: Any) -> Draw:
     for shape in (*ROWS, (0, 4)):
         for masked in (False, True):
-            arrays = [normal(rng, dtype, *shape) for _ in range(3)]
-            vectors = [normal(rng, dtype, shape[1]) for _ in range(4)]
-            yield *arrays, masked, *vectors, np.empty(shape, dtype)
+            x, dy = normal(rng, dtype, *shape), normal(rng, dtype, *shape)
+            mean, *vectors = (normal(rng, dtype, shape[1]) for _ in range(6))
+            yield x, dy, mean, masked, *vectors, np.empty(shape, dtype)
