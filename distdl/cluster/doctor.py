@@ -29,7 +29,7 @@ _SHARED = "/dev/shm"
 _SHARED_MEBIBYTES = 128
 """64 MiB, what containers get by default, have failed at 16 ranks."""
 
-_CACHE = "from distdl.kernels.compile import cache_directory; print(cache_directory())"
+_CACHE = "from distdl.kernels.cache import cache_directory; print(cache_directory())"
 
 
 @dataclass(frozen=True)

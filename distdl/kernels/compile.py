@@ -1,34 +1,31 @@
-"""How kernels are compiled, and where the machine code is kept between runs.
-
-Numba knows a cached function by its file's time stamp and its bytecode only. It misses edits of
-other files whose functions were inlined, flags, and generated constants. So every version of the
-sources, tools, flags and CPU gets a directory of its own.
-"""
+"""How kernels are compiled: by one process of those that share a cache directory, while the others wait."""
 
 import contextlib
 import functools
-import hashlib
 import os
-import stat
 import sys
-import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import llvmlite
 import numba
-import numpy as np
-from llvmlite import binding
+from numba.core.caching import NullCache
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.errors import NumbaError
 
-from ..core import settings
+from ..core.filelock import FileLock
+from .cache import LOCK, cache_directory, config, source_digest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-config: Any = numba.config
+PATIENCE = 600.0
+"""Seconds after which a process compiles by itself: what holds the lock has been stopped."""
 
-# Settings of Numba that change machine code without changing its key.
-_FLAGS = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
+_QUIET_SECONDS = 60.0
+
+compiled: list[str] = []
+"""Names of the functions that this process has compiled, and not loaded."""
 
 
 def jit(function: Function, reassociate: bool = False, contract: bool = True) -> Function:
@@ -41,72 +38,13 @@ def jit(function: Function, reassociate: bool = False, contract: bool = True) ->
     fastmath = {flag for flag, is_on in (("contract", contract), ("reassoc", reassociate)) if is_on}
     directory = cache_directory()
     with _numba_cache(directory):
-        compiled: Any = numba.njit(cache=directory is not None, nogil=True, error_model="numpy", fastmath=fastmath)(
+        dispatcher: Any = numba.njit(cache=directory is not None, nogil=True, error_model="numpy", fastmath=fastmath)(
             function
         )
-    return cast(Function, compiled)
-
-
-@functools.cache
-def cache_directory() -> Path | None:
-    """Return the directory of compiled code; None if nothing can be written anywhere.
-
-    It lies in `$DISTDL_CACHE_DIR`, else in the user's cache directory, else in a private
-    directory among the temporary files.
-    """
-    for base in _bases():
-        directory = base / cache_key()
-        if _is_writable(directory):
-            return directory
-    return None
-
-
-@functools.cache
-def cache_key() -> str:
-    """Hash what machine code depends on: sources of the kernels, versions, CPU, flags."""
-    hashed = hashlib.blake2b(digest_size=8)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        hashed.update(f"{path.name}\0".encode() + path.read_bytes())
-    cpu = config.CPU_NAME or binding.get_host_cpu_name()
-    features = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
-    versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
-    hashed.update(repr((versions, cpu, features, [getattr(config, flag, None) for flag in _FLAGS])).encode())
-    return f"kernels-{hashed.hexdigest()}"
-
-
-def _bases() -> Iterator[Path]:
-    chosen = settings.cache_directory()
-    if chosen is not None:
-        yield chosen
-    xdg = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification says that relative paths are to be ignored.
-    cache = Path(xdg) if os.path.isabs(xdg) else Path(os.path.expanduser("~/.cache"))
-    if cache.is_absolute():
-        yield cache / "distdl"
-    with contextlib.suppress(OSError):
-        yield _private_temporary()
-
-
-def _private_temporary() -> Path:
-    """Return a directory that only this user can write to: cached code is loaded as a pickle."""
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    directory = Path(tempfile.gettempdir()) / f"distdl-{user}"
-    with contextlib.suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
-    status = directory.lstat()
-    owned = not hasattr(os, "getuid") or status.st_uid == user
-    if stat.S_ISDIR(status.st_mode) and owned and not status.st_mode & 0o022:
-        return directory
-    return Path(tempfile.mkdtemp(prefix="distdl-"))
-
-
-def _is_writable(directory: Path) -> bool:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            return True
-    except OSError:
-        return False
+    # Numba may be told to leave functions as they are.
+    if directory is not None and dispatcher is not function:
+        _Shared(dispatcher, _turn(directory))
+    return cast(Function, dispatcher)
 
 
 @contextlib.contextmanager
@@ -118,3 +56,108 @@ def _numba_cache(directory: Path | None) -> Iterator[None]:
         yield
     finally:
         config.CACHE_DIR = before
+
+
+class _Turn:
+    """The right to compile into a directory; guarded against threads by Numba's own lock, which is taken first."""
+
+    def __init__(self, directory: Path):
+        self.lock = FileLock(directory / LOCK)
+        self.depth = 0
+
+    @contextlib.contextmanager
+    def until_done(self) -> Iterator[None]:
+        """Give the right back, if it was taken, when the outermost function is compiled."""
+        self.depth += 1
+        try:
+            yield
+        finally:
+            self.depth -= 1
+            if self.depth == 0:
+                self.lock.release()
+
+    def take(self) -> bool:
+        """Wait for the right, and say whether it was given."""
+        if self.lock.held:
+            return True
+        if not self.lock.acquire(PATIENCE):
+            return False
+        self._tell()
+        return True
+
+    def _tell(self) -> None:
+        """Say that kernels are compiled: once, whichever ranks do it."""
+        status = os.stat(self.lock.path)
+        if status.st_size == 0 or time.time() - status.st_mtime > _QUIET_SECONDS:
+            print(
+                f"distdl: compiling kernels, once for this CPU and version, into {self.lock.path.parent}; other ranks "
+                "wait (`distdl warmup` does it ahead)",
+                file=sys.stderr,
+                flush=True,
+            )
+        self.lock.path.write_text("kernels are compiled under this lock\n")
+
+
+@functools.cache
+def _turn(directory: Path) -> _Turn:
+    return _Turn(directory)
+
+
+class _Shared:
+    """Makes a function of Numba's take turns with other processes, and survive a cache that fails.
+
+    A function that is in the cache is loaded without a lock: files there are replaced whole.
+
+    Args:
+        dispatcher: the function, as Numba compiles it.
+        turn: the right to compile.
+    """
+
+    def __init__(self, dispatcher: Any, turn: _Turn):
+        self.dispatcher = dispatcher
+        self.turn = turn
+        self._compile = dispatcher.compile
+        self._load = dispatcher._cache.load_overload
+        dispatcher._cache._cache_file._source_stamp = source_digest(dispatcher.py_func.__code__.co_filename)
+        dispatcher._cache.load_overload = self.load
+        dispatcher.compile = self.compile
+
+    def load(self, signature: Any, context: Any) -> Any:
+        """Return the machine code from the cache; None, with the right to compile, if there is none."""
+        found = self._load(signature, context)
+        if found is None and not self.turn.take():
+            self.dispatcher._cache = NullCache()
+        elif found is None:
+            # Another process may have compiled it meanwhile.
+            found = self._load(signature, context)
+        if found is None:
+            compiled.append(self.dispatcher.py_func.__name__)
+        return found
+
+    def compile(self, signature: Any) -> Any:
+        """Load or compile for a combination of types, and return the entry point."""
+        with global_compiler_lock, self.turn.until_done():
+            try:
+                return self._compile(signature)
+            except NumbaError:
+                raise
+            except Exception as error:  # a damaged pickle raises anything
+                return self._without_cache(signature, error)
+
+    def _without_cache(self, signature: Any, error: Exception) -> Any:
+        """Go on after the cache failed: the disk is full, a file is damaged or gone."""
+        cache = self.dispatcher._cache
+        self.dispatcher._cache = NullCache()
+        # What is wrong with the function itself is raised here again.
+        entry_point = self._compile(signature)
+        _tell_failure(type(error).__name__, getattr(error, "strerror", None) or "damaged")
+        with contextlib.suppress(OSError):
+            # What is damaged would meet every run.
+            cache.flush()
+        return entry_point
+
+
+@functools.cache
+def _tell_failure(kind: str, problem: str) -> None:
+    """Say why code is not kept: once a reason, not once a kernel."""
+    print(f"distdl: a compiled kernel is not kept ({kind}: {problem})", file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numba
 from llvmlite import binding
 
-from .compile import config
+from .cache import config
 from .registry import helper
 from .simd import LANES, LOWEST, add, at_least, fill, fma, load, load_first, spread, store, store_first, zero
 
