@@ -1,14 +1,16 @@
 """Activations, element by element."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..core import checks, memory
+from ..core.team import each_part
 from ..kernels import gelu as gelu_kernels
 from ..kernels.registry import dense
-from ..kernels.relu import relu_backward
+from ..kernels.relu import relu_backward, relu_forward
 from .checking import check_float
 from .registry import op
 
@@ -17,7 +19,8 @@ from .registry import op
 def relu(x: np.ndarray) -> Any:
     """max(x, 0); the gradient at 0 is 0."""
     check_float("x", x)
-    y = np.maximum(x, 0, out=memory.empty(x.shape, x.dtype))
+    y = memory.empty(x.shape, x.dtype)
+    _share(relu_forward, dense(x), y)
 
     def backward(dy: np.ndarray) -> np.ndarray:
         return _select(y, dy, 0.0)
@@ -37,8 +40,14 @@ def leaky_relu(x: np.ndarray, *, negative_slope: float = 0.01) -> Any:
 def _select(x: np.ndarray, dy: np.ndarray, slope: float) -> np.ndarray:
     """Return dy where x > 0, else slope * dy; NumPy's `where` takes ten times as long."""
     dx = memory.empty(x.shape, x.dtype)
-    relu_backward(dense(x).reshape(-1), dense(dy).reshape(-1), float(slope), dx.reshape(-1))
+    _share(lambda x, dy, dx: relu_backward(x, dy, float(slope), dx), dense(x), dense(dy), dx)
     return dx
+
+
+def _share(function: Callable[..., None], *arrays: np.ndarray) -> None:
+    """Call a kernel of flat arrays; threads share them."""
+    flat = [array.reshape(-1) for array in arrays]
+    each_part(lambda part: function(*(array[part] for array in flat)), arrays[0].size, 4)
 
 
 @op

@@ -45,7 +45,7 @@ class Direct:
         gradient = memory.empty(x.shape, np.float32) if dx else None
 
         def differentiate(part: slice) -> tuple[np.ndarray | None, np.ndarray]:
-            own = total if part.start == 0 else scratch("conv2d dw", w.shape, np.float32)
+            own = total if part.start == 0 else memory.empty(w.shape, np.float32)
             db = np.empty(self.outputs, np.float32)
             end = dy[part], ending.y[part], ending.relu, ending.taps[part]
             direct_weight_gradient(x[part], *end, *self.place, self._padded(), self._rows(), own, db)

@@ -74,7 +74,7 @@ class Winograd:
             )
             if dw is None:
                 return None, db
-            own = dw if part.start == 0 else scratch("winograd dw", dw.shape, np.float32)
+            own = dw if part.start == 0 else memory.empty(dw.shape, np.float32)
             winograd.winograd_weight_gradient(du, _lines(), own)
             return own, db
 

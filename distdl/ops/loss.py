@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core import checks
+from ..core import checks, memory
 from ..core.errors import ArgumentError
-from ..kernels import softmax as kernels
+from ..kernels import softmax_rows
+from ..kernels.softmax import cross_entropy as cross_entropy_kernel
 from ..kernels.registry import dense
 from .broadcast import sum_to
 from .checking import bad_shape, check_float, check_like
@@ -19,9 +20,24 @@ from .registry import op
 def softmax(x: np.ndarray, *, axis: int = -1) -> Any:
     """exp(x) / sum of exp(x), along one axis."""
     check_float("x", x)
+    if x.dtype == np.float32 and x.size and axis in (-1, x.ndim - 1):
+        return _softmax_rows(dense(x))
     y = np.exp(_shifted(x, axis))
     y /= y.sum(axis=axis, keepdims=True)
     return y, lambda dy: y * (dy - (dy * y).sum(axis=axis, keepdims=True))
+
+
+def _softmax_rows(x: np.ndarray) -> Any:
+    rows = (-1, x.shape[-1])
+    y = memory.empty(x.shape, x.dtype)
+    softmax_rows.softmax_rows(x.reshape(rows), y.reshape(rows))
+
+    def backward(dy: np.ndarray) -> np.ndarray:
+        dx = memory.empty(y.shape, y.dtype)
+        softmax_rows.softmax_rows_backward(y.reshape(rows), dense(dy).reshape(rows), dx.reshape(rows))
+        return dx
+
+    return y, backward
 
 
 def _shifted(x: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -72,14 +88,19 @@ def cross_entropy(
         return _soft_cross_entropy(logits, labels, weights, label_smoothing, reduction)
     labels = check_labels(labels, logits, ignore_index)
     denominator = cross_entropy_denominator(labels, weight, ignore_index)
-    shifted = dense(_shifted(logits)).reshape(labels.size, logits.shape[-1])
-    losses, gradient = np.empty(labels.shape, logits.dtype), np.exp(shifted)
-    kernels.cross_entropy(
-        shifted, labels.reshape(-1), weights, ignore_index, label_smoothing, losses.reshape(-1), gradient
-    )
-    gradient = gradient.reshape(logits.shape)
+    losses, gradient = np.empty(labels.shape, logits.dtype), memory.empty(logits.shape, logits.dtype)
+    rows = (labels.size, logits.shape[-1])
+    outputs = losses.reshape(-1), gradient.reshape(rows)
+    if logits.dtype == np.float32:
+        kernel, values = softmax_rows.cross_entropy_rows, dense(logits).reshape(rows)
+    else:
+        kernel, values = cross_entropy_kernel, dense(_shifted(logits)).reshape(rows)
+        np.exp(values, out=outputs[1])
+    kernel(values, labels.reshape(-1), weights, ignore_index, label_smoothing, *outputs)
     loss, spread = reduce_loss(losses, denominator, reduction)
-    return loss, lambda dy: gradient * spread(dy)[..., None]
+    return loss, lambda dy: np.multiply(
+        gradient, spread(dy)[..., None], out=memory.empty(gradient.shape, gradient.dtype)
+    )
 
 
 def _soft_cross_entropy(

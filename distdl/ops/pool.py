@@ -1,12 +1,14 @@
 """Pooling of NHWC images."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..core import memory
 from ..core.errors import ArgumentError
-from ..kernels import pool
+from ..core.team import each_part
+from ..kernels import halving, pool
 from ..kernels.registry import dense
 from ..kernels.taps import Pair
 from .checking import IMAGES, check_images
@@ -40,27 +42,49 @@ def max_pool2d(x: np.ndarray, *, kernel: Pair, stride: Pair, padding: Pair = (0,
     check_images(x)
     x = dense(x)
     y = memory.empty((x.shape[0], *_extents(x, kernel, stride, padding), x.shape[3]), x.dtype)
+    if x.dtype == np.float32 and kernel == stride == (2, 2) and padding == (0, 0):
+        return _halve(x, y)
     tap = memory.empty(y.shape, np.int32)
-    pool.max_pool_forward(x, kernel, stride, padding, y, tap)
+    _share(lambda x, y, tap: pool.max_pool_forward(x, kernel, stride, padding, y, tap), x, y, tap)
     shape = x.shape
 
     def backward(dy: np.ndarray) -> np.ndarray:
         dx = memory.empty(shape, dy.dtype)
-        pool.max_pool_backward(dense(dy), tap, kernel, stride, padding, dx)
+        _share(lambda dy, tap, dx: pool.max_pool_backward(dy, tap, kernel, stride, padding, dx), dense(dy), tap, dx)
         return dx
 
     return y, backward
 
 
+def _halve(x: np.ndarray, y: np.ndarray) -> Any:
+    """Return result and gradient of windows that halve the image."""
+    taps = memory.empty(y.shape, np.float32)
+    _share(halving.halve_forward, x, y, taps)
+    shape = x.shape
+
+    def backward(dy: np.ndarray) -> np.ndarray:
+        dx = memory.empty(shape, np.float32)
+        _share(halving.halve_backward, dense(dy), taps, dx)
+        return dx
+
+    return y, backward
+
+
+def _share(function: Callable[..., None], *arrays: np.ndarray) -> None:
+    """Call a kernel of arrays of images; threads share them."""
+    cost = 8 * max(array[0].size for array in arrays) if len(arrays[0]) else 0
+    each_part(lambda part: function(*(array[part] for array in arrays)), len(arrays[0]), cost)
+
+
 def _mean_of(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray) -> Any:
     """Return result and gradient of the sums over windows, divided by `divisor`."""
     y = memory.empty((x.shape[0], len(rows), len(columns), x.shape[3]), x.dtype)
-    pool.mean_pool_forward(dense(x), rows, columns, divisor, y)
+    _share(lambda x, y: pool.mean_pool_forward(x, rows, columns, divisor, y), dense(x), y)
     shape = x.shape
 
     def backward(dy: np.ndarray) -> np.ndarray:
         dx = memory.empty(shape, dy.dtype)
-        pool.mean_pool_backward(dense(dy), rows, columns, divisor, dx)
+        _share(lambda dy, dx: pool.mean_pool_backward(dy, rows, columns, divisor, dx), dense(dy), dx)
         return dx
 
     return y, backward

@@ -26,6 +26,14 @@ def normal(rng: Generator, dtype: Any, *shape: int) -> np.ndarray:
 
 
 @case
+def relu_forward(rng: Generator, dtype: Any) -> Draw:
+    for size in SIZES:
+        x = normal(rng, dtype, size)
+        x[::7] = np.nan
+        yield x, np.empty(size, dtype)
+
+
+@case
 def relu_backward(rng: Generator, dtype: Any) -> Draw:
     for size in SIZES:
         for slope in (0.0, 0.1, -0.5):

@@ -244,3 +244,20 @@ def batch_input(rng: Generator, dtype: Any) -> Draw:
             x, dy = normal(rng, dtype, *shape), normal(rng, dtype, *shape)
             mean, *vectors = (normal(rng, dtype, shape[1]) for _ in range(6))
             yield x, dy, mean, masked, *vectors, np.empty(shape, dtype)
+
+
+HALVED = ((2, 6, 6, 3), (0, 6, 6, 3), (1, 7, 5, 16), (3, 2, 3, 33))
+
+
+@case
+def halve_forward(rng: Generator, dtype: Any) -> Draw:
+    for shape in HALVED:
+        x = rng.integers(-3, 3, shape).astype(dtype)
+        yield x, *pooled(x)
+
+
+@case
+def halve_backward(rng: Generator, dtype: Any) -> Draw:
+    for shape in HALVED:
+        x = normal(rng, dtype, *shape)
+        yield *windowed(rng, x), x
