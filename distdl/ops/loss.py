@@ -7,8 +7,8 @@ import numpy as np
 from ..core import checks, memory
 from ..core.errors import ArgumentError
 from ..kernels import softmax_rows
-from ..kernels.softmax import cross_entropy as cross_entropy_kernel
 from ..kernels.registry import dense
+from ..kernels.softmax import cross_entropy as cross_entropy_kernel
 from .broadcast import sum_to
 from .checking import bad_shape, check_float, check_like
 from .labels import check_classes, check_labels, check_weight, cross_entropy_denominator

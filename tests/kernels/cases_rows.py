@@ -1,0 +1,33 @@
+"""Arguments of the kernels of float32 that work on rows of a matrix, or element by element, with vectors."""
+
+from typing import Any
+
+import numpy as np
+
+from .cases import Draw, Generator, case, normal
+
+CLASSES = ((1, 1), (6, 3), (50, 10), (0, 4), (3, 1000), (5, 16), (4, 33))
+
+
+@case
+def softmax_rows(rng: Generator, dtype: Any) -> Draw:
+    for shape in CLASSES:
+        yield 20 * normal(rng, dtype, *shape), np.empty(shape, dtype)
+
+
+@case
+def softmax_rows_backward(rng: Generator, dtype: Any) -> Draw:
+    for shape in CLASSES:
+        yield normal(rng, dtype, *shape), normal(rng, dtype, *shape), np.empty(shape, dtype)
+
+
+@case
+def cross_entropy_rows(rng: Generator, dtype: Any) -> Draw:
+    for rows, classes in CLASSES:
+        for smoothing in (0.0, 0.1):
+            labels = rng.integers(0, classes, rows)
+            labels[1::3] = -100
+            weight = rng.random(classes).astype(dtype)
+            weight[classes // 2 + 1 :: 4] = 0
+            logits = 5 * normal(rng, dtype, rows, classes)
+            yield logits, labels, weight, -100, smoothing, np.empty(rows, dtype), np.empty((rows, classes), dtype)
