@@ -35,6 +35,9 @@ def make_parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say what is wrong with this installation")
     doctor.set_defaults(run=_doctor)
 
+    warmup = commands.add_parser("warmup", help="compile ahead what training needs, for images and shared file systems")
+    warmup.set_defaults(run=_warmup)
+
     convolutions = commands.add_parser("convolutions", help="print which algorithm convolves what, as measured")
     convolutions.add_argument("--cpu", choices=("avx2", "avx512"), help="kind of CPU, instead of this one's")
     convolutions.set_defaults(run=_convolutions)
@@ -70,3 +73,11 @@ def _convolutions(options: argparse.Namespace) -> int:
         ]
         print(extents, "", *columns, "", entry.winner)
     return 0
+
+
+def _warmup(options: argparse.Namespace) -> int:
+    from ..train.warmup import warm_up
+
+    report = warm_up()
+    print(report)
+    return 0 if report.directory else 1
