@@ -1,4 +1,4 @@
-"""GELU: the error function, which NumPy lacks, and the slope in one pass."""
+"""GELU of float64: the error function, which NumPy lacks, and the slope in one pass; `gates.py` has float32."""
 
 import math
 
@@ -18,7 +18,7 @@ def _gelu(x: np.ndarray, y: np.ndarray, slope: np.ndarray) -> None:
     slope[...] = probability + x * np.exp(-0.5 * x * x) * _DENSITY
 
 
-@kernel(reference=_gelu)
+@kernel(reference=_gelu, types=("float64",))
 def gelu(x, y, slope):  # type: ignore[no-untyped-def]
     """y = x P(x), P the normal distribution, and its derivative; flat arrays."""
     real = x.dtype.type

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core import checks, memory
 from ..core.team import each_part
+from ..kernels import gates
 from ..kernels import gelu as gelu_kernels
 from ..kernels.registry import dense
 from ..kernels.relu import relu_backward, relu_forward
@@ -65,9 +66,12 @@ def elu(x: np.ndarray, *, alpha: float = 1.0) -> Any:
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
+    if x.dtype == np.float32:
+        y = memory.empty(x.shape, x.dtype)
+        _share(gates.sigmoid, dense(x), y)
+        return y
     # Below, exp would overflow, and the result is as good as 0.
-    lowest = -80 if x.dtype == np.float32 else -700
-    return np.asarray(1 / (1 + np.exp(-np.maximum(x, lowest))))
+    return np.asarray(1 / (1 + np.exp(-np.maximum(x, -700))))
 
 
 @op
@@ -90,6 +94,8 @@ def tanh(x: np.ndarray) -> Any:
 def silu(x: np.ndarray) -> Any:
     """x * sigmoid(x) (S. Elfwing et al., 2017)."""
     check_float("x", x)
+    if x.dtype == np.float32:
+        return _with_slope(gates.silu, x)
     s = _sigmoid(x)
     return x * s, lambda dy: dy * (s * (1 + x * (1 - s)))
 
@@ -121,11 +127,17 @@ def gelu(x: np.ndarray, *, approximate: str = "none") -> Any:
     """
     check_float("x", x)
     checks.one_of("approximate", approximate, ("none", "tanh"))
-    if approximate == "tanh":
-        return _tanh_gelu(x)
+    is_single = x.dtype == np.float32
+    if approximate == "none":
+        return _with_slope(gates.gelu_vectors if is_single else gelu_kernels.gelu, x)
+    return _with_slope(gates.tanh_gelu, x) if is_single else _tanh_gelu(x)
+
+
+def _with_slope(function: Callable[..., None], x: np.ndarray) -> Any:
+    """Return result and gradient by a kernel that gives the result and its derivative."""
     y, slope = memory.empty(x.shape, x.dtype), memory.empty(x.shape, x.dtype)
-    gelu_kernels.gelu(dense(x).reshape(-1), y.reshape(-1), slope.reshape(-1))
-    return y, lambda dy: dy * slope
+    _share(function, dense(x), y, slope)
+    return y, lambda dy: np.multiply(dy, slope, out=memory.empty(slope.shape, slope.dtype))
 
 
 def _tanh_gelu(x: np.ndarray) -> Any:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .cases import Draw, Generator, case, normal
+from .cases import SIZES, Draw, Generator, case, normal
 
 CLASSES = ((1, 1), (6, 3), (50, 10), (0, 4), (3, 1000), (5, 16), (4, 33))
 
@@ -31,3 +31,30 @@ def cross_entropy_rows(rng: Generator, dtype: Any) -> Draw:
             weight[classes // 2 + 1 :: 4] = 0
             logits = 5 * normal(rng, dtype, rows, classes)
             yield logits, labels, weight, -100, smoothing, np.empty(rows, dtype), np.empty((rows, classes), dtype)
+
+
+def sloped(rng: Generator, dtype: Any) -> Draw:
+    """Yield x and memory for a result and its derivative."""
+    for size in SIZES:
+        yield 4 * normal(rng, dtype, size), np.empty(size, dtype), np.empty(size, dtype)
+
+
+@case
+def gelu_vectors(rng: Generator, dtype: Any) -> Draw:
+    yield from sloped(rng, dtype)
+
+
+@case
+def tanh_gelu(rng: Generator, dtype: Any) -> Draw:
+    yield from sloped(rng, dtype)
+
+
+@case
+def silu(rng: Generator, dtype: Any) -> Draw:
+    yield from sloped(rng, dtype)
+
+
+@case
+def sigmoid(rng: Generator, dtype: Any) -> Draw:
+    for x, y, _ in sloped(rng, dtype):
+        yield 5 * x, y
