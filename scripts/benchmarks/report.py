@@ -1,0 +1,167 @@
+"""The page with the figures, and its plots, from what the JSON file holds."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import plots
+
+Result = dict[str, Any]
+
+_INTRODUCTION = """# Performance
+
+Made by `scripts/benchmark.py` from `performance.json`; do not edit. Measured on {machine}.
+
+Both sides have the same weights, data, batch per rank, ranks and threads. PyTorch runs the fastest of what was tried: NCHW
+and channels_last, on several ranks DDP with three bucket sizes (`--compile` adds torch.compile). Blocks of at least
+{seconds} s alternate in the order A B B A. A ratio is the median over {pairs} neighbouring pairs, above 1 where distdl is
+faster, with the least and the greatest beside it. "Same side" are ratios of neighbouring blocks of one side: differences
+smaller than that mean nothing.
+"""
+
+
+def write(results: Result, docs: Path) -> str:
+    """Write performance.md and its plots into a directory, and return the page."""
+    docs.mkdir(parents=True, exist_ok=True)
+    names = _draw(results, docs)
+    page = text(results) + "".join(f"\n![{name.replace('_', ' ')}]({name}.png)\n" for name in names)
+    (docs / "performance.md").write_text(page)
+    return page
+
+
+def _draw(results: Result, docs: Path) -> list[str]:
+    known = {name: draw for name, draw in plots.PLOTS.items() if name in results}
+    for name, draw in known.items():
+        draw(results[name], docs / f"performance_{name}.png")
+    return [f"performance_{name}" for name in known]
+
+
+def text(results: Result) -> str:
+    """Return the page without plots."""
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    where = f"{machine['cpu']}, {machine['cores']} cores ({machine['vectors']}), {machine['system']}; {versions}"
+    head = _INTRODUCTION.format(machine=where, seconds=machine["seconds"], pairs=machine["pairs"])
+    parts = [
+        head,
+        *(f"\n## {title}\n\n{make(results[name])}" for name, (title, make) in _TABLES.items() if name in results),
+    ]
+    return "".join(parts)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _ratio(found: Result) -> list[str]:
+    spread = f"{found['same_low']:.2f}-{found['same_high']:.2f}"
+    return [f"**{found['ratio']:.2f}** ({found['low']:.2f}-{found['high']:.2f})", spread]
+
+
+def _steps(result: Result) -> str:
+    rows = []
+    for model, setups in result.items():
+        for setup, found in setups.items():
+            if "ratio" in found:
+                times = [f"{found['ours']:.1f}", f"{found['theirs']:.1f} ({found['peer']})"]
+                rows.append([model, setup, *times, *_ratio(found)])
+            else:
+                rows.append([model, setup, f"{found['ours']:.1f}", "", "", ""])
+    return _table(["model", "", "distdl, ms", "PyTorch, ms", "ratio", "same side"], rows)
+
+
+def _scaling(result: Result) -> str:
+    rows = [
+        [model, ranks, f"{found['samples']:,.0f}", f"{found['share']:.0%}"]
+        for model, rates in result.items()
+        for ranks, found in rates.items()
+    ]
+    return _table(["model", "ranks", "samples/s", "of so many alone"], rows)
+
+
+def _allreduce(result: Result) -> str:
+    rows = [
+        [_bytes(int(size)), against, f"{found['ours']:.4g}", f"{found['theirs']:.4g}", *_ratio(found)]
+        for size, others in result.items()
+        for against, found in others.items()
+    ]
+    return _table(["bytes", "against", "distdl, ms", "other, ms", "ratio", "same side"], rows)
+
+
+def _memory(result: Result) -> str:
+    rows = [
+        [model, ranks, side, f"{peak / 2**20:.0f}"]
+        for model, by_ranks in result.items()
+        for ranks, sides in by_ranks.items()
+        for side, peak in sides.items()
+    ]
+    return _table(["model", "ranks", "", "peak of a rank, MiB"], rows)
+
+
+def _cold(result: Result) -> str:
+    rows = [
+        [model, kind, f"{found['import']:.2f}", f"{found['step']:.2f}"]
+        for model, kinds in result.items()
+        for kind, found in kinds.items()
+    ]
+    note = "Cold: every kernel is compiled; warm: all are found on disk, as after `distdl warmup`.\n\n"
+    return note + _table(["model", "", "import, s", "first step, s"], rows)
+
+
+def _accuracy(result: Result) -> str:
+    note = (
+        f"CNN on Fashion-MNIST, 2 ranks, until {result['goal']:.0%} of the test set are right, from process start.\n\n"
+    )
+    rows = [
+        [side, f"{run['seconds']:.1f}", str(run["steps"]), f"{run['accuracy']:.4f}"]
+        for side, runs in result.items()
+        if side != "goal"
+        for run in runs
+    ]
+    return note + _table(["", "seconds", "steps", "reached"], rows)
+
+
+def _losses(result: Result) -> str:
+    rows = []
+    for model, sides in result.items():
+        apart, spread = plots.differences(sides)
+        last = [f"{sides[side][0][-1]:.4f}" if side in sides else "" for side in ("ours", "torch")]
+        rows.append([model, str(len(sides["ours"][0])), *last, f"{apart:.1e}", f"{spread:.1e}"])
+    note = "Mean absolute difference of the loss curves: of the two sides from the same weights, and of seeds.\n\n"
+    return note + _table(["model", "steps", "distdl's last", "PyTorch's last", "sides", "seeds"], rows)
+
+
+def _limits(result: Result) -> str:
+    peak = result["peak"]
+    rows = [
+        [model, f"{found['milliseconds']:.1f}", f"{found['direct']:.0%}", f"{found['transformed']:.0%}"]
+        for model, found in result["models"].items()
+    ]
+    reduced = result["allreduce"]
+    note = (
+        f"A large NumPy matrix product reaches {peak['gflops']:.0f} GFLOP/s on one core, a copy {peak['copy']:.1f} GB/s. "
+        "A step's products and sums as a share of the former; direct: as a convolution is defined; transformed: what "
+        "Winograd's algorithm leaves, without its transforms.\n\n"
+    )
+    end = (
+        f"\nAn allreduce of {_bytes(reduced['bytes'])} on 2 ranks takes {reduced['rate']:.1f} GB of gradients a second: "
+        f"{reduced['share']:.0%} of a copy's bandwidth.\n"
+    )
+    return note + _table(["model", "ms", "direct", "transformed"], rows) + end
+
+
+def _bytes(size: int) -> str:
+    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
+
+
+_TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
+    "steps": ("Training steps", _steps),
+    "scaling": ("Scaling", _scaling),
+    "allreduce": ("Allreduce", _allreduce),
+    "memory": ("Memory", _memory),
+    "cold": ("Cold start", _cold),
+    "accuracy": ("Time to accuracy", _accuracy),
+    "losses": ("Loss curves", _losses),
+    "limits": ("What is left", _limits),
+}
