@@ -60,8 +60,8 @@ def _max_pool_backward(
 ) -> None:
     dx.fill(0)
     n, oy, ox, c = np.indices(dy.shape)
-    h = oy * stride[0] - padding[0] + tap // window[1]
-    w = ox * stride[1] - padding[1] + tap % window[1]
+    row, column = np.divmod(tap.astype(np.int64), window[1])
+    h, w = oy * stride[0] - padding[0] + row, ox * stride[1] - padding[1] + column
     np.add.at(dx, (n, h, w, c), dy)
 
 

@@ -1,4 +1,4 @@
-"""What vectors of sixteen float32 need beyond sums and products: exponentials, whole sums, bytes.
+"""What vectors of sixteen float32 need beyond sums and products: exponentials, quotients, whole sums.
 
 The polynomial of `exp` was fitted by linear programming to the least greatest relative error; it errs by less
 than 1 ulp. Every lane is computed alike, so that a value's result does not depend on its neighbours.
@@ -11,10 +11,9 @@ from llvmlite import ir
 from numba.core import types
 
 from .registry import helper
-from .simd import _FLOAT, _INT, _VECTOR, LANES, _address, _first, at_least, fill, float32x16, fma, intrinsic, sub
+from .simd import _INT, _VECTOR, LANES, _first, at_least, fill, float32x16, fma, intrinsic, sub
 
 _INTS = ir.VectorType(_INT, LANES)
-_BYTES = ir.VectorType(ir.IntType(8), LANES)
 
 # Added to a small number and taken away, it rounds to an integer, which the low bits show meanwhile.
 _MAGIC = np.float32(1.5 * 2**23)
@@ -130,26 +129,3 @@ def _fold(name: str) -> Any:
 # The sum of all lanes, in a fixed order; the greatest lane.
 total = _fold("total")
 highest = _fold("highest")
-
-
-@intrinsic
-def load_bytes(typing: Any, array: Any, i: Any) -> Any:
-    """Return array[i : i + 16] of a contiguous array of uint8, as floats."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = builder.bitcast(_address(context, builder, signature, args), _BYTES.as_pointer())
-        return builder.uitofp(builder.load(address, align=1), ir.VectorType(_FLOAT, LANES))
-
-    return float32x16(array, types.intp), generate
-
-
-@intrinsic
-def store_bytes(typing: Any, array: Any, i: Any, vector: Any) -> Any:
-    """array[i : i + 16] = vector, whose lanes are integers below 256."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = builder.bitcast(_address(context, builder, signature, args), _BYTES.as_pointer())
-        builder.store(builder.fptoui(args[2], _BYTES), address, align=1)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, float32x16), generate

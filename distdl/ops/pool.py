@@ -8,7 +8,7 @@ import numpy as np
 from ..core import memory
 from ..core.errors import ArgumentError
 from ..core.team import each_part
-from ..kernels import halving, pool
+from ..kernels import halving, pool, pool_vectors
 from ..kernels.registry import dense
 from ..kernels.taps import Pair
 from .checking import IMAGES, check_images
@@ -44,13 +44,16 @@ def max_pool2d(x: np.ndarray, *, kernel: Pair, stride: Pair, padding: Pair = (0,
     y = memory.empty((x.shape[0], *_extents(x, kernel, stride, padding), x.shape[3]), x.dtype)
     if x.dtype == np.float32 and kernel == stride == (2, 2) and padding == (0, 0):
         return _halve(x, y)
-    tap = memory.empty(y.shape, np.int32)
-    _share(lambda x, y, tap: pool.max_pool_forward(x, kernel, stride, padding, y, tap), x, y, tap)
+    is_single = x.dtype == np.float32
+    tap = memory.empty(y.shape, np.float32 if is_single else np.int32)
+    forward = pool_vectors.max_pool_vectors if is_single else pool.max_pool_forward
+    _share(lambda x, y, tap: forward(x, kernel, stride, padding, y, tap), x, y, tap)
     shape = x.shape
 
     def backward(dy: np.ndarray) -> np.ndarray:
         dx = memory.empty(shape, dy.dtype)
-        _share(lambda dy, tap, dx: pool.max_pool_backward(dy, tap, kernel, stride, padding, dx), dense(dy), tap, dx)
+        gather = pool_vectors.max_pool_vectors_backward if is_single else pool.max_pool_backward
+        _share(lambda dy, tap, dx: gather(dy, tap, kernel, stride, padding, dx), dense(dy), tap, dx)
         return dx
 
     return y, backward
@@ -79,12 +82,15 @@ def _share(function: Callable[..., None], *arrays: np.ndarray) -> None:
 def _mean_of(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray) -> Any:
     """Return result and gradient of the sums over windows, divided by `divisor`."""
     y = memory.empty((x.shape[0], len(rows), len(columns), x.shape[3]), x.dtype)
-    _share(lambda x, y: pool.mean_pool_forward(x, rows, columns, divisor, y), dense(x), y)
+    is_single = x.dtype == np.float32
+    forward = pool_vectors.mean_pool_vectors if is_single else pool.mean_pool_forward
+    _share(lambda x, y: forward(x, rows, columns, divisor, y), dense(x), y)
     shape = x.shape
 
     def backward(dy: np.ndarray) -> np.ndarray:
         dx = memory.empty(shape, dy.dtype)
-        _share(lambda dy, dx: pool.mean_pool_backward(dy, rows, columns, divisor, dx), dense(dy), dx)
+        gather = pool_vectors.mean_pool_vectors_backward if is_single else pool.mean_pool_backward
+        _share(lambda dy, dx: gather(dy, rows, columns, divisor, dx), dense(dy), dx)
         return dx
 
     return y, backward

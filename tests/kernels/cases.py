@@ -214,6 +214,8 @@ def max_pools(rng: Generator, dtype: Any) -> Draw:
         ((1, 7, 5, 1), (3, 2), (2, 1), (1, 1)),
         ((3, 9, 8, 17), (2, 3), (3, 4), (1, 0)),
         ((1, 4, 4, 2), (4, 4), (1, 1), (2, 2)),
+        ((2, 7, 6, 16), (3, 3), (2, 2), (1, 1)),
+        ((1, 8, 9, 4), (2, 2), (3, 3), (0, 0)),
     ):
         out = [(shape[1 + axis] + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1 for axis in range(2)]
         # Few different values: equal ones must give the gradient to the first.
@@ -242,7 +244,7 @@ def max_pool_backward(rng: Generator, dtype: Any) -> Draw:
 
 def mean_pools(rng: Generator) -> Draw:
     """Yield shape of the image, (rows, columns, divisor), shape of the result."""
-    for n, channels in ((2, 3), (0, 1), (1, 16)):
+    for n, channels in ((2, 3), (0, 1), (1, 16), (2, 33), (1, 81)):
         rows = np.array([[0, 2], [1, 4], [3, 7]])
         columns = np.array([[0, 3], [5, 6]])
         yield (n, 7, 6, channels), (rows, columns, 1 + rng.random((3, 2))), (n, 3, 2, channels)

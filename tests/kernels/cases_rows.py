@@ -4,7 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from .cases import SIZES, Draw, Generator, case, normal
+from .cases import (
+    SIZES,
+    Draw,
+    Generator,
+    case,
+    max_pool_backward,
+    max_pool_forward,
+    mean_pool_backward,
+    mean_pool_forward,
+    normal,
+)
 
 CLASSES = ((1, 1), (6, 3), (50, 10), (0, 4), (3, 1000), (5, 16), (4, 33))
 
@@ -58,3 +68,25 @@ def silu(rng: Generator, dtype: Any) -> Draw:
 def sigmoid(rng: Generator, dtype: Any) -> Draw:
     for x, y, _ in sloped(rng, dtype):
         yield 5 * x, y
+
+
+@case
+def max_pool_vectors(rng: Generator, dtype: Any) -> Draw:
+    for *arguments, tap in max_pool_forward(rng, dtype):
+        yield *arguments, tap.astype(dtype)
+
+
+@case
+def max_pool_vectors_backward(rng: Generator, dtype: Any) -> Draw:
+    for dy, tap, *arguments in max_pool_backward(rng, dtype):
+        yield dy, tap.astype(dtype), *arguments
+
+
+@case
+def mean_pool_vectors(rng: Generator, dtype: Any) -> Draw:
+    yield from mean_pool_forward(rng, dtype)
+
+
+@case
+def mean_pool_vectors_backward(rng: Generator, dtype: Any) -> Draw:
+    yield from mean_pool_backward(rng, dtype)
