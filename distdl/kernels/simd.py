@@ -221,6 +221,20 @@ def where_equal(typing: Any, a: Any, b: Any, x: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typing: Any, array: Any, i: Any) -> Any:
+    """Ask for the cache line of array[i], which may lie outside the array: nothing is read."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = builder.bitcast(_address(context, builder, signature, args), ir.IntType(8).as_pointer())
+        kinds = [ir.Constant(_INT, 0), ir.Constant(_INT, 3), ir.Constant(_INT, 1)]
+        function = ir.FunctionType(ir.VoidType(), [address.type, *[_INT] * 3])
+        builder.call(_function(builder.module, function, "llvm.prefetch.p0"), [address, *kinds])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
 def transpose(typing: Any, source: Any, i: Any, row: Any, rows: Any, columns: Any, target: Any, j: Any) -> Any:
     """target[j + 16 c + r] = source[i + row * r + c] for r < rows, c < columns (at most 16), and 0 for other r.
 

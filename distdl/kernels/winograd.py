@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .registry import helper, kernel
-from .simd import LANES, LOWEST, add, fill, load, load_first, store, zero
+from .simd import LANES, LOWEST, add, fill, load, load_first, prefetch, store, zero
 from .taps import Pair
 from .tiles import ROWS, get, outer_products, put, tile
 from .windows import begin, extents, finish
@@ -35,6 +35,9 @@ from .winograd_lines import (
 )
 
 PLANES = 36
+
+# How far ahead of the tiles pixels are asked for: memory is slow to answer.
+AHEAD = 1 << 14
 
 # Sizes of blocks are multiples of this: of the rows of register tiles (6 or 12).
 BLOCK = 12
@@ -140,6 +143,20 @@ def winograd_weight_gradient(du, lines, dw):  # type: ignore[no-untyped-def]
 
 
 @helper
+def _prefetch(image, t, floats):  # type: ignore[no-untyped-def]
+    """Ask for the pixels that tiles will want AHEAD floats later; tile t takes so many new ones."""
+    start = t * floats + AHEAD
+    for at in range(start, start + floats, LANES):
+        prefetch(image, at)
+
+
+@helper
+def _share(floats, tiles, channels):  # type: ignore[no-untyped-def]
+    """Return a tile's share of an image that is to be asked for; none where matrix products hide the memory's delay."""
+    return floats // max(1, tiles) if channels <= 2 * LANES else 0
+
+
+@helper
 def _place(t, down, across):  # type: ignore[no-untyped-def]
     """Return the image of tile t, and its first row and column of results."""
     inner = t % (down * across)
@@ -188,11 +205,15 @@ def winograd_forward(x, u, bias, relu, before, v, lines, y, taps):  # type: igno
     block = _block(v, channels)
     floor = fill(np.float32(0) if relu else LOWEST)
     tiles = len(x) * down * across
+    fresh = _share(height * width * inputs, down * across, channels)
+    written = _share(rows * columns * outputs, down * across, channels)
     for first in range(0, tiles, block):
         count = min(block, tiles - first)
         for t in range(count):
             n, top, left = _place(first + t, down, across)
             image, at = n * height * width * inputs, t * channels
+            _prefetch(source, first + t, fresh)
+            _prefetch(target, first + t, written)
             for c in range(0, inputs, LANES):
                 # One slot on: plane p of the products is written where plane p - 1 of the inputs was.
                 read_input(
@@ -289,12 +310,16 @@ def winograd_backward(x, dy, y, masked, taps, u, before, v, m, lines, dx, du, db
     pixels = dx.shape[1] * dx.shape[2] * inputs
     part = np.empty(db.size, np.float32)
     tiles = len(dy) * down * across
+    fresh = _share(height * width * inputs, down * across, channels) if needs_w else 0
+    given = _share(rows * columns * outputs, down * across, channels)
     for first in range(0, tiles, block):
         count = min(block, tiles - first)
         part[:] = 0
         for t in range(count):
             n, top, left = _place(first + t, down, across)
             at, above, aside = t * channels, top - before[0], left - before[1]
+            _prefetch(source, first + t, fresh)
+            _prefetch(gradients, first + t, given)
             if needs_w:
                 image = n * height * width * inputs
                 for c in range(0, inputs, LANES):
