@@ -12,11 +12,11 @@ _INTRODUCTION = """# Performance
 
 Made by `scripts/benchmark.py` from `performance.json`; do not edit. Measured on {machine}.
 
-Both sides have the same weights, data, batch per rank, ranks and threads. PyTorch runs the fastest of what was tried: NCHW
-and channels_last, on several ranks DDP with three bucket sizes (`--compile` adds torch.compile). Blocks of at least
-{seconds} s alternate in the order A B B A. A ratio is the median over {pairs} neighbouring pairs, above 1 where distdl is
-faster, with the least and the greatest beside it. "Same side" are ratios of neighbouring blocks of one side: differences
-smaller than that mean nothing.
+Both sides have the same weights, data, batch per rank, ranks and threads. PyTorch runs the fastest of what
+was tried: NCHW and channels_last, on several ranks DDP with three bucket sizes (`--compile` adds
+torch.compile). Blocks of at least {seconds} s alternate in the order A B B A. A ratio is the median over
+{pairs} neighbouring pairs, above 1 where distdl is faster, with the least and the greatest beside it. "Same
+side" are ratios of neighbouring blocks of one side: differences smaller than that mean nothing.
 """
 
 
@@ -140,13 +140,13 @@ def _limits(result: Result) -> str:
     ]
     reduced = result["allreduce"]
     note = (
-        f"A large NumPy matrix product reaches {peak['gflops']:.0f} GFLOP/s on one core, a copy {peak['copy']:.1f} GB/s. "
-        "A step's products and sums as a share of the former; direct: as a convolution is defined; transformed: what "
+        f"A large NumPy matrix product reaches {peak['gflops']:.0f} GFLOP/s on one core, a copy {peak['copy']:.1f} "
+        "GB/s. A step's products and sums as a share of the former; direct: as a convolution is defined; transformed: what "
         "Winograd's algorithm leaves, without its transforms.\n\n"
     )
     end = (
-        f"\nAn allreduce of {_bytes(reduced['bytes'])} on 2 ranks takes {reduced['rate']:.1f} GB of gradients a second: "
-        f"{reduced['share']:.0%} of a copy's bandwidth.\n"
+        f"\nAn allreduce of {_bytes(reduced['bytes'])} on 2 ranks takes {reduced['rate']:.1f} GB of gradients a "
+        f"second: {reduced['share']:.0%} of a copy's bandwidth.\n"
     )
     return note + _table(["model", "ms", "direct", "transformed"], rows) + end
 

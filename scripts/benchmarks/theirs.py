@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ class Theirs:
     ):
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         self.size, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+        # DDP's best settings hold a name that it is about to change.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         if self.size > 1:
             distributed.init_process_group("gloo")
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
