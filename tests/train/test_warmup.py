@@ -16,8 +16,9 @@ STEP = """
 import numpy as np
 from distdl import Tensor, nn, optim
 from distdl.kernels.compile import compiled
-model = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(),
-    nn.MaxPool2d(2), nn.Flatten(), nn.Linear(3136, 128), nn.ReLU(), nn.Linear(128, 10))
+first = nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+second = nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
+model = nn.Sequential(*first, *second, nn.Linear(3136, 128), nn.ReLU(), nn.Linear(128, 10))
 optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 for _ in range(2):
     optimizer.zero_grad()
