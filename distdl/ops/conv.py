@@ -47,7 +47,7 @@ def conv2d(
     """
     _check(x, w, b, groups)
     geometry = Geometry(x, w, stride, padding, dilation, groups)
-    algorithm = choose(geometry, x.dtype, exact)
+    algorithm = choose(geometry, x.dtype, exact, pool)
     x, w = dense(x), dense(w)
     ending = Ending(geometry, x.dtype, relu, pool)
     y = algorithm.forward(x, w, None if b is None else dense(b), ending)

@@ -12,6 +12,7 @@ from .conv_ending import Ending
 from .conv_geometry import Geometry
 from .conv_groups import Groups
 from .conv_plain import Depthwise, Unfolding
+from .conv_pointwise import Pointwise
 from .conv_winograd import Winograd
 
 
@@ -36,16 +37,19 @@ ALGORITHMS: dict[str, Callable[[Geometry], Algorithm]] = {
 }
 
 
-def choose(g: Geometry, dtype: np.dtype, exact: bool = False) -> Algorithm:
+def choose(g: Geometry, dtype: np.dtype, exact: bool = False, pool: bool = False) -> Algorithm:
     """Return the algorithm for a convolution.
 
     Args:
         g: its extents.
         dtype: of its arrays.
         exact: leave Winograd's algorithm out.
+        pool: whether pooling follows.
     """
     if g.groups > 1:
-        return Depthwise(g) if g.inputs == 1 else Groups(g, choose(g.one_group(), dtype, exact))
+        return Depthwise(g) if g.inputs == 1 else Groups(g, choose(g.one_group(), dtype, exact, pool))
+    if Pointwise.suits(g) and dtype == np.float32 and not pool:
+        return Pointwise(g)
     names = suiting(g, dtype, exact or settings.exact())
     return ALGORITHMS[names[0] if len(names) == 1 else conv_table.fastest(conv_table.Shape.of(g), names)](g)
 

@@ -20,6 +20,7 @@ class Geometry:
         self.groups = groups
         self.inputs, self.outputs = w.shape[2], w.shape[3] // groups
         self.stride, self.dilation = stride, dilation
+        self.is_padded = padding != ((0, 0), (0, 0))
         self.before = (padding[0][0], padding[1][0])
         self.out = tuple(self._extent(x, axis, sum(padding[axis])) for axis in range(2))
         self.depth = self.kernel[0] * self.kernel[1] * self.inputs

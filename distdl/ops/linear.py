@@ -31,7 +31,7 @@ def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, relu: b
     if b is not None:
         check_like("b", b, x, (w.shape[1],), "one bias for each output feature")
     rows, w = dense(x).reshape(-1, w.shape[0]), dense(w)
-    y = product(rows, w, b, relu)
+    y = product(rows, w, b, relu, memory.empty((len(rows), w.shape[1]), x.dtype))
 
     own = y if relu else None
 

@@ -12,9 +12,8 @@ from ..kernels.simd import LANES
 from ..kernels.sums import column_sums
 
 
-def product(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool) -> np.ndarray:
-    """Return x w + b, at least 0 if `relu`; x (rows, inputs), w (inputs, outputs), b (outputs,)."""
-    y = memory.empty((len(x), w.shape[1]), x.dtype)
+def product(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray) -> np.ndarray:
+    """Write x w + b, at least 0 if `relu`, to y; x (rows, inputs), w (inputs, outputs), b (outputs,)."""
     if x.dtype == np.float32:
         bias = np.zeros(w.shape[1], np.float32) if b is None else np.ascontiguousarray(b)
         _each_part(lambda part: gemm.linear_forward(x, w, bias, relu, part, _panel(w.shape[0]), y), w.shape[1], x.size)

@@ -10,6 +10,7 @@ from distdl import nn, tensor
 from distdl.ops import conv_algorithms, conv_table
 from distdl.ops.conv_ending import Ending
 from distdl.ops.conv_geometry import Geometry
+from distdl.ops.conv_pointwise import Pointwise
 from distdl.ops.conv_table import Shape
 
 SHAPES = {
@@ -51,9 +52,10 @@ def test_all_algorithms_give_the_same(name):
     single = [array.astype(np.float32) for array in arrays]
     names = conv_algorithms.suiting(g, np.dtype(np.float32), exact=False)
     assert {"direct", "unfolding"} <= set(names)
-    for algorithm in names:
-        for ours, theirs in zip(passes(conv_algorithms.ALGORITHMS[algorithm](g), g, *single), expected, strict=True):
-            assert np.abs(ours - theirs).max() <= 2e-5 * np.abs(theirs).max(), algorithm
+    makers = [conv_algorithms.ALGORITHMS[name] for name in names] + [Pointwise] * Pointwise.suits(g)
+    for make in makers:
+        for ours, theirs in zip(passes(make(g), g, *single), expected, strict=True):
+            assert np.abs(ours - theirs).max() <= 2e-5 * np.abs(theirs).max(), make
 
 
 def test_the_choice_depends_on_one_image_only():
