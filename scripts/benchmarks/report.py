@@ -141,8 +141,8 @@ def _limits(result: Result) -> str:
     reduced = result["allreduce"]
     note = (
         f"A large matrix product by NumPy: {peak['gflops']:.0f} GFLOP/s on one core, a copy {peak['copy']:.1f} "
-        "GB/s. A step's products and sums as a share of the former; direct: as a convolution is defined; transformed: what "
-        "Winograd's algorithm leaves, without its transforms.\n\n"
+        "GB/s. A step's products and sums as a share of the former; direct: as a convolution is defined; transformed: "
+        "what Winograd's algorithm leaves, without its transforms.\n\n"
     )
     end = (
         f"\nAn allreduce of {_bytes(reduced['bytes'])} on 2 ranks sums {reduced['rate']:.1f} GB a second: "
