@@ -1,14 +1,13 @@
 """Batch norm of float32 on vectors of channels; `norm.py` has it for other types.
 
-Rows are taken in blocks that stay in the first-level cache: the mean of a block, then the squares around
-it, join the totals by the rule for groups (T. Chan, G. Golub, R. LeVeque, 1979). No float32 sum is long, and
-memory is read once.
+Moments are taken in one reading, around the mean of some rows: however bad that guess, the rows that it comes
+from bound what is lost by it. Sums are float32 over 128 rows, and float64 beyond.
 """
 
 import numpy as np
 
 from .norm import _moments, _norm_input, _norm_sums, _scale_columns
-from .registry import kernel
+from .registry import helper, kernel
 from .simd import LANES, LOWEST, add, at_least, fill, fma, mul, sub, where_positive, zero
 from .sums import BLOCK
 from .tiles import get, put
@@ -19,44 +18,75 @@ def _batch_moments(x: np.ndarray, work: np.ndarray, mean: np.ndarray, squares: n
     squares *= len(x)
 
 
+# So many values are worked on vector by vector: what lies beyond the caches is fetched ahead only in its order.
+_STRIP = 256
+
+# Rows whose mean is the first guess.
+_SAMPLES = 64
+
+
+@helper
+def _strip(columns):  # type: ignore[no-untyped-def]
+    """Return how many rows are worked on vector by vector."""
+    return BLOCK if columns <= LANES else max(4, _STRIP // columns)
+
+
+@helper
+def _guess(values, rows, columns, first, lanes):  # type: ignore[no-untyped-def]
+    """Return the mean of rows that are spread evenly."""
+    step = (rows + _SAMPLES - 1) // _SAMPLES
+    total = zero()
+    for i in range(0, rows, step):
+        total = add(total, get(values, i * columns + first, lanes))
+    return mul(total, fill(np.float32(1 / ((rows + step - 1) // step))))
+
+
 @kernel(reference=_batch_moments, types=("float32",), working=("work",))
 def batch_moments(x, work, mean, squares):  # type: ignore[no-untyped-def]
     """The mean of each column of x (rows, columns), one row or more, and the sum of squares around it.
 
-    mean, squares: float64 (columns,); work: (2 * 16,).
+    mean, squares: float64 (columns,); work: (3 * columns,).
     """
     rows, columns = x.shape
     values = x.reshape(-1)
-    for first in range(0, columns, LANES):
-        lanes = min(LANES, columns - first)
-        for start in range(0, rows, BLOCK):
-            count = min(BLOCK, rows - start)
-            at = start * columns + first
-            even, odd = zero(), zero()
-            for i in range(0, count - 1, 2):
-                even = add(even, get(values, at + i * columns, lanes))
-                odd = add(odd, get(values, at + (i + 1) * columns, lanes))
-            if count % 2:
-                even = add(even, get(values, at + (count - 1) * columns, lanes))
-            centre = mul(add(even, odd), fill(np.float32(1 / count)))
-            even, odd = zero(), zero()
-            # What is left of the mean after rounding.
-            rest = zero()
-            for i in range(count):
-                distance = sub(get(values, at + i * columns, lanes), centre)
-                rest = add(rest, distance)
-                even = fma(distance, distance, even)
-            put(work, 0, add(centre, mul(rest, fill(np.float32(1 / count)))), LANES)
-            put(work, LANES, add(even, odd), LANES)
-            for lane in range(lanes):
-                k = first + lane
-                if start == 0:
-                    mean[k], squares[k] = work[lane], work[LANES + lane]
-                else:
-                    change = work[lane] - mean[k]
-                    share = count / (start + count)
-                    mean[k] += change * share
-                    squares[k] += work[LANES + lane] + change * change * start * share
+    mean[:] = 0.0
+    squares[:] = 0.0
+    for k in range(0, columns, LANES):
+        put(work, k, _guess(values, rows, columns, k, columns - k), columns - k)
+    height = _strip(columns)
+    for start in range(0, rows, BLOCK):
+        work[columns:] = np.float32(0)
+        end = min(start + BLOCK, rows)
+        for top in range(start, end, height):
+            _add_moments(values, top, min(top + height, end), columns, work)
+        for k in range(columns):
+            mean[k] += work[columns + k]
+            squares[k] += work[2 * columns + k]
+    for k in range(columns):
+        change = mean[k] / rows
+        squares[k] -= change * mean[k]
+        mean[k] = work[k] + change
+
+
+@helper
+def _add_moments(values, top, bottom, columns, work):  # type: ignore[no-untyped-def]
+    """Add distances from the guess, and their squares, to the sums behind it in `work`."""
+    for k in range(0, columns, LANES):
+        lanes = columns - k
+        centre = get(work, k, lanes)
+        even, squares = get(work, columns + k, lanes), get(work, 2 * columns + k, lanes)
+        # Two sums do not wait for each other.
+        odd, more = zero(), zero()
+        for i in range(top, bottom - 1, 2):
+            distance = sub(get(values, i * columns + k, lanes), centre)
+            even, squares = add(even, distance), fma(distance, distance, squares)
+            distance = sub(get(values, (i + 1) * columns + k, lanes), centre)
+            odd, more = add(odd, distance), fma(distance, distance, more)
+        if (bottom - top) % 2 == 1:
+            distance = sub(get(values, (bottom - 1) * columns + k, lanes), centre)
+            even, squares = add(even, distance), fma(distance, distance, squares)
+        put(work, columns + k, add(even, odd), lanes)
+        put(work, 2 * columns + k, add(squares, more), lanes)
 
 
 def _batch_scale(
@@ -73,11 +103,12 @@ def batch_scale(x, mean, scale, shift, relu, y):  # type: ignore[no-untyped-def]
     rows, columns = x.shape
     values, results = x.reshape(-1), y.reshape(-1)
     floor = fill(np.float32(0) if relu else LOWEST)
-    for start in range(0, rows, BLOCK):
+    height = _strip(columns)
+    for start in range(0, rows, height):
         for first in range(0, columns, LANES):
             lanes = columns - first
             m, s, b = get(mean, first, lanes), get(scale, first, lanes), get(shift, first, lanes)
-            for i in range(start, min(start + BLOCK, rows)):
+            for i in range(start, min(start + height, rows)):
                 at = i * columns + first
                 put(results, at, at_least(fma(sub(get(values, at, lanes), m), s, b), floor), lanes)
 
@@ -107,29 +138,39 @@ def batch_sums(x, dy, mean, masked, scale, shift, work, weight, bias):  # type: 
     """weight = the sum over rows of dy * (x - mean), bias = that of dy.
 
     masked: dy counts only where `batch_scale` of x is positive. weight, bias: float64 (columns,);
-    work: (2 * 16,).
+    work: (2 * columns,) or more.
     """
     rows, columns = x.shape
     values, gradients = x.reshape(-1), dy.reshape(-1)
     weight[:] = 0.0
     bias[:] = 0.0
+    height = _strip(columns)
     for start in range(0, rows, BLOCK):
-        for first in range(0, columns, LANES):
-            lanes = min(LANES, columns - first)
-            m, s, b = get(mean, first, lanes), get(scale, first, lanes), get(shift, first, lanes)
-            products, total = zero(), zero()
-            for i in range(start, min(start + BLOCK, rows)):
-                at = i * columns + first
-                gradient, centred = get(gradients, at, lanes), sub(get(values, at, lanes), m)
-                if masked:
-                    gradient = where_positive(fma(centred, s, b), gradient)
-                products = fma(gradient, centred, products)
-                total = add(total, gradient)
-            put(work, 0, products, LANES)
-            put(work, LANES, total, LANES)
-            for lane in range(lanes):
-                weight[first + lane] += work[lane]
-                bias[first + lane] += work[LANES + lane]
+        work[:] = np.float32(0)
+        end = min(start + BLOCK, rows)
+        for top in range(start, end, height):
+            _add_sums(values, gradients, top, min(top + height, end), mean, masked, scale, shift, work)
+        for k in range(columns):
+            weight[k] += work[k]
+            bias[k] += work[columns + k]
+
+
+@helper
+def _add_sums(values, gradients, top, bottom, mean, masked, scale, shift, work):  # type: ignore[no-untyped-def]
+    columns = mean.size
+    for k in range(0, columns, LANES):
+        lanes = columns - k
+        m, s, b = get(mean, k, lanes), get(scale, k, lanes), get(shift, k, lanes)
+        products, total = get(work, k, lanes), get(work, columns + k, lanes)
+        for i in range(top, bottom):
+            at = i * columns + k
+            gradient, centred = get(gradients, at, lanes), sub(get(values, at, lanes), m)
+            if masked:
+                gradient = where_positive(fma(centred, s, b), gradient)
+            products = fma(gradient, centred, products)
+            total = add(total, gradient)
+        put(work, k, products, lanes)
+        put(work, columns + k, total, lanes)
 
 
 def _batch_input(
@@ -152,12 +193,13 @@ def batch_input(x, dy, mean, masked, scale, shift, factor, slope, less, dx):  # 
     """dx = factor * (dy - less - (x - mean) * slope), column by column; masked: as in `batch_sums`."""
     rows, columns = x.shape
     values, gradients, target = x.reshape(-1), dy.reshape(-1), dx.reshape(-1)
-    for start in range(0, rows, BLOCK):
+    height = _strip(columns)
+    for start in range(0, rows, height):
         for first in range(0, columns, LANES):
             lanes = columns - first
             m, s, b = get(mean, first, lanes), get(scale, first, lanes), get(shift, first, lanes)
             f, a, c = get(factor, first, lanes), get(slope, first, lanes), get(less, first, lanes)
-            for i in range(start, min(start + BLOCK, rows)):
+            for i in range(start, min(start + height, rows)):
                 at = i * columns + first
                 gradient, centred = get(gradients, at, lanes), sub(get(values, at, lanes), m)
                 if masked:

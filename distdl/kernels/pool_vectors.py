@@ -8,7 +8,6 @@ import numpy as np
 from .pool import _max_pool_backward, _max_pool_forward, _mean_pool_backward, _mean_pool_forward
 from .registry import helper, kernel
 from .simd import LANES, add, fill, fma, load, mul, store, where_equal, where_greater, zero
-from .taps import Pair
 from .tiles import get, put
 
 

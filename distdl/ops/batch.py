@@ -5,7 +5,6 @@ import numpy as np
 from ..core import memory
 from ..core.team import each_part
 from ..kernels import batch_norm, norm
-from ..kernels.simd import LANES
 
 Affine = tuple[np.ndarray, np.ndarray]
 
@@ -23,7 +22,7 @@ def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     def measure(part: slice) -> tuple[int, np.ndarray, np.ndarray]:
         mean, squares = np.empty(channels), np.empty(channels)
-        batch_norm.batch_moments(rows[part], _work(), mean, squares)
+        batch_norm.batch_moments(rows[part], _work(3 * channels), mean, squares)
         return part.stop - part.start, mean, squares
 
     (seen, mean, squares), *others = each_part(measure, count, _COST * channels)
@@ -64,7 +63,9 @@ def sums(rows: np.ndarray, dy: np.ndarray, mean: np.ndarray, relu: Affine | None
 
     def add_up(part: slice) -> np.ndarray:
         pair = np.empty((2, channels))
-        batch_norm.batch_sums(rows[part], dy[part], mean, relu is not None, *affine, _work(), pair[0], pair[1])
+        batch_norm.batch_sums(
+            rows[part], dy[part], mean, relu is not None, *affine, _work(2 * channels), pair[0], pair[1]
+        )
         return pair
 
     weight, bias = sum(each_part(add_up, len(rows), _COST * channels), start=np.zeros((2, channels)))
@@ -104,5 +105,5 @@ def _masked(rows: np.ndarray, dy: np.ndarray, mean: np.ndarray, relu: Affine | N
     return np.where(y > 0, dy, dy.dtype.type(0))
 
 
-def _work() -> np.ndarray:
-    return np.empty(2 * LANES, np.float32)
+def _work(size: int) -> np.ndarray:
+    return np.empty(size, np.float32)

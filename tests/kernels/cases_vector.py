@@ -209,13 +209,13 @@ def relu_gradient(rng: Generator, dtype: Any) -> Draw:
         yield *(normal(rng, dtype, rows, columns) for _ in range(3)), normal(rng, dtype, columns)
 
 
-ROWS = ((1, 1), (5, 3), (300, 17), (1000, 32), (129, 16))
+ROWS = ((1, 1), (5, 3), (300, 17), (1000, 32), (129, 16), (9, 1001))
 
 
 @case
 def batch_moments(rng: Generator, dtype: Any) -> Draw:
     for shape in ROWS:
-        work = np.empty(2 * LANES, dtype)
+        work = np.empty(3 * shape[1], dtype)
         yield 30 + normal(rng, dtype, *shape), work, np.empty(shape[1]), np.empty(shape[1])
 
 
@@ -233,7 +233,7 @@ def batch_sums(rng: Generator, dtype: Any) -> Draw:
         for masked in (False, True):
             x, dy = normal(rng, dtype, *shape), normal(rng, dtype, *shape)
             mean, scale, shift = (normal(rng, dtype, shape[1]) for _ in range(3))
-            work = np.empty(2 * LANES, dtype)
+            work = np.empty(2 * shape[1], dtype)
             yield x, dy, mean, masked, scale, shift, work, np.empty(shape[1]), np.empty(shape[1])
 
 
