@@ -90,3 +90,9 @@ def mean_pool_vectors(rng: Generator, dtype: Any) -> Draw:
 @case
 def mean_pool_vectors_backward(rng: Generator, dtype: Any) -> Draw:
     yield from mean_pool_backward(rng, dtype)
+
+
+@case
+def sum_narrow_rows(rng: Generator, dtype: Any) -> Draw:
+    for rows, columns in ((1, 1), (0, 4), (6, 3), (300, 17), (1000, 32)):
+        yield normal(rng, dtype, rows, columns), np.empty(columns)
