@@ -147,7 +147,7 @@ def test_doctor_reads_the_settings(monkeypatch):
     assert "none" in doctor._settings().text
     monkeypatch.setenv("DISTDL_NUM_THREADS", "3")
     assert doctor._settings() == Finding("ok", "settings", "DISTDL_NUM_THREADS=3")
-    assert "3 with 2 ranks a node; Numba 3 (set by DISTDL_NUM_THREADS)" in doctor._threads().text
+    assert "3 with 2 ranks a node (set by DISTDL_NUM_THREADS)" in doctor._threads().text
     monkeypatch.setenv("DISTDL_NUM_THREADS", "many")
     assert doctor._guarded("threads", doctor._threads).state == "fail"
     monkeypatch.setenv("DISTDL_THREADS", "3")
