@@ -1,6 +1,6 @@
 """The interface between the tape and whoever owns parameters' gradients (the gradient synchronizer)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 
@@ -15,12 +15,22 @@ class GradientOwner(Protocol):
 
     order: int
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether to call `expect` and `written` in a pass that has begun."""
+
     def begin_backward(self, weight: float | None) -> float:
         """A backward pass that reaches one of the parameters is about to start.
 
         `weight` says how much this rank's gradient counts (None: like any other's). Returns a factor
         for the gradient that the pass starts from.
         """
+
+    def expect(self, leaves: Sequence[Any]) -> None:
+        """Hear which parameters the pass reaches: for each, `written` follows."""
+
+    def written(self, leaf: Any) -> None:
+        """The pass changes the gradient of this parameter no more; other gradients are still to come."""
 
     def end_backward(self) -> None:
         """The pass is over: the gradients are written."""

@@ -15,6 +15,7 @@ from ..core import memory, spans
 from ..core.errors import GraphError
 from ..ops.activation import relu
 from .node import Edge, Hook, Node
+from .owner import GradientOwner
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -29,6 +30,7 @@ class Walk:
         sums: gradients on their way.
         shared: operations whose result several others took.
         hooked: leaves whose hooks wait for the sum over all uses.
+        last: for operations after which gradients of watched leaves are final, those leaves.
 
     Raises:
         GraphError: an earlier pass freed the graph.
@@ -45,6 +47,7 @@ class Walk:
         else:
             self._reach(root._node)
         self.hooked = {leaf for leaf in self.uses if leaf._hooks}
+        self.last: dict[Node, list[Any]] = {}
 
     def _reach(self, root: Node) -> None:
         nodes, uses = self.nodes, self.uses
@@ -69,6 +72,20 @@ class Walk:
                     uses[edge] = uses.get(edge, 0) + 1
         nodes.sort(key=attrgetter("order"), reverse=True)
 
+    def watch(self, owners: Sequence[GradientOwner]) -> None:
+        """Tell these owners, while the walk runs, which of their gradients are final."""
+        if not owners or not self.nodes:
+            return
+        last: dict[Any, Node] = {}
+        for node in self.nodes:
+            for edge in node.edges:
+                if edge is not None and type(edge) is not Node and edge._owner in owners:
+                    last[edge] = node
+        for leaf, node in last.items():
+            self.last.setdefault(node, []).append(leaf)
+        for owner in owners:
+            owner.expect([leaf for leaf in last if leaf._owner is owner])
+
     def run(self, gradient: np.ndarray, retain_graph: bool) -> None:
         """Add the gradient of the root to every leaf that it depends on; see `Tensor.backward`."""
         if self.root._node is None:
@@ -76,7 +93,7 @@ class Walk:
             return
         sums = self.sums
         sums[self.root._node] = gradient
-        recorder = spans.recorder
+        recorder, last = spans.recorder, self.last
         for node in self.nodes:
             dy = sums.pop(node, None)
             start = 0 if recorder is None else spans.clock()
@@ -89,6 +106,9 @@ class Walk:
             if recorder is not None:
                 name, layer = getattr(node, "label", (node.name, ""))
                 recorder.add(name, "backward", start, layer)
+            if last and node in last:
+                for leaf in last[node]:
+                    leaf._owner.written(leaf)
 
     def _visit(self, node: Node, dy: np.ndarray) -> None:
         if node.hooks:

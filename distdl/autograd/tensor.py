@@ -168,6 +168,7 @@ class Tensor(Operators):
         if len(factors) > 1:
             raise GraphError("parameters of several synchronizers accumulate in different ways in one backward()")
         factor = factors.pop()
+        walk.watch([owner for owner in owners if owner.is_watching])
         walk.run(seed if factor == 1.0 else seed * self.dtype.type(factor), retain_graph)
         if spans.recorder is not None:
             spans.recorder.add("backward", "pass", start)

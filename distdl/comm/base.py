@@ -15,6 +15,7 @@ from ..core.errors import PeerError
 
 OPERATIONS = ("sum", "max", "min")
 
+_COMMON = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 _DTYPES = np.typecodes["AllInteger"] + "?fd"
 
 
@@ -46,20 +47,26 @@ class Communicator(ABC):
 
     # --- arrays ---
 
-    def allreduce(self, array: Any, op: str = "sum") -> Any:
+    def allreduce(self, array: Any, op: str = "sum", scale: float = 1.0) -> Any:
         """Combine an array over all ranks, element by element; every rank gets the same bits.
+
+        The order in which ranks are combined is the same for every element of every array.
 
         Args:
             array: a contiguous, writable array, which is overwritten; or a number or list, which is not.
             op: "sum", "max" or "min".
+            scale: by which the result is multiplied on the way, for arrays of floats.
 
         Returns:
             The array itself; for a number a number, for a list a new array.
         """
-        checks.one_of("op", op, OPERATIONS)
+        if op not in OPERATIONS:
+            checks.one_of("op", op, OPERATIONS)
         values, plain = _as_array(array)
+        if scale != 1.0 and values.dtype.kind != "f":
+            raise checks.bad_value("scale", scale, f"must be 1 for an array of {values.dtype}")
         self._begin("allreduce")
-        self._allreduce(values, op)
+        self._allreduce(values, op, scale)
         return values.item() if plain and values.ndim == 0 else values
 
     def broadcast(self, array: Any, root: int = 0) -> Any:
@@ -183,13 +190,17 @@ class Communicator(ABC):
     def describe(self) -> str:
         """Say in a few words how many ranks there are, and over what they talk."""
 
+    def has_threads(self) -> bool:
+        """Say whether several threads may talk at a time."""
+        return True
+
     # --- what a kind of communicator provides: contiguous arrays come in ---
 
     @abstractmethod
     def _split(self, color: int | None, key: int, name: str) -> Communicator | None: ...
 
     @abstractmethod
-    def _allreduce(self, array: np.ndarray, op: str) -> None: ...
+    def _allreduce(self, array: np.ndarray, op: str, scale: float) -> None: ...
 
     @abstractmethod
     def _broadcast(self, array: np.ndarray, root: int) -> None: ...
@@ -238,6 +249,9 @@ class Communicator(ABC):
 
 def _as_array(value: Any) -> tuple[np.ndarray, bool]:
     """Return an array that may be overwritten, and whether it was made here."""
+    # Most are; an allreduce of few bytes takes no longer than a handful of such questions.
+    if type(value) is np.ndarray and value.dtype in _COMMON and value.flags.carray:
+        return value, False
     if not isinstance(value, np.ndarray):
         return _check_dtype(value, np.array(value)), True
     _check_dtype(value, value)

@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 
 from .base import Communicator
+from .tree import Tree, rescale
 
-SMALL_BYTES = 4096
-"""Up to this size one rank sums all and broadcasts: two short messages beat 2 (p - 1) shorter ones."""
+_WHOLE_BYTES = 1 << 17
+"""Between two ranks, MPI's own allreduce is faster up to this size."""
+
+_COMBINE = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+"""What these do with NaN, unlike MPI's operations, does not depend on the order. For booleans they are or, or, and."""
 
 
 class MPICommunicator(Communicator):
@@ -39,9 +43,16 @@ class MPICommunicator(Communicator):
         self.members = self._numbers_in_world()
         self.family: list[MPICommunicator] = parent.family if parent else []
         self.family.append(self)
+        self._tree = Tree(self.handle)
+        self._is_pair = self.size == 2
+        self._in_place = MPI.IN_PLACE
+        self._mpi_allreduce = self.handle.Allreduce
 
     def describe(self) -> str:
         return f"{self.size} rank{'s' if self.size > 1 else ''}, {library_version(self._mpi)}"
+
+    def has_threads(self) -> bool:
+        return bool(self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE)
 
     def abort(self, code: int) -> None:
         """End all processes of the job at once."""
@@ -61,28 +72,17 @@ class MPICommunicator(Communicator):
         part = self.handle.Split(self._mpi.UNDEFINED if color is None else color, key)
         return None if part == self._mpi.COMM_NULL else MPICommunicator(self, part, name)
 
-    def _allreduce(self, array: np.ndarray, op: str) -> None:
-        operation = {"sum": self._mpi.SUM, "max": self._mpi.MAX, "min": self._mpi.MIN}[op]
-        if array.dtype == bool:
-            operation = self._mpi.LAND if op == "min" else self._mpi.LOR
+    def _allreduce(self, array: np.ndarray, op: str, scale: float) -> None:
         # MPI does not promise that an allreduce gives all ranks the same bits, and one of MPICH's does
-        # not. Two ranks can only compute a + b; among more, each element is summed on one rank.
-        if self.size <= 2:
-            self.handle.Allreduce(self._mpi.IN_PLACE, array, operation)
-        elif array.nbytes <= SMALL_BYTES:
-            source = self._mpi.IN_PLACE if self.rank == 0 else array
-            self.handle.Reduce(source, array if self.rank == 0 else None, operation, 0)
-            self.handle.Bcast(array, 0)
+        # not. But two ranks can only compute a + b.
+        if self._is_pair and op == "sum" and array.nbytes <= _WHOLE_BYTES and array.dtype.kind != "b":
+            self._mpi_allreduce(self._in_place, array)
+            if scale != 1.0:
+                rescale(array, scale)
+        elif self.size > 1:
+            self._tree.allreduce(array.reshape(-1), _COMBINE[op], scale)
         else:
-            self._reduce_scatter_gather(array.reshape(-1), operation)
-
-    def _reduce_scatter_gather(self, flat: np.ndarray, operation: Any) -> None:
-        base, rest = divmod(flat.size, self.size)
-        counts = [base + (rank < rest) for rank in range(self.size)]
-        starts = [sum(counts[:rank]) for rank in range(self.size)]
-        mine = np.empty(counts[self.rank], flat.dtype)
-        self.handle.Reduce_scatter(flat, mine, counts, operation)
-        self.handle.Allgatherv(mine, [flat, (counts, starts)])
+            rescale(array, scale)
 
     def _broadcast(self, array: np.ndarray, root: int) -> None:
         self.handle.Bcast(array, root)

@@ -18,8 +18,9 @@ class SerialCommunicator(Communicator):
     def _split(self, color: int | None, key: int, name: str) -> SerialCommunicator | None:
         return None if color is None else SerialCommunicator(name)
 
-    def _allreduce(self, array: np.ndarray, op: str) -> None:
-        pass
+    def _allreduce(self, array: np.ndarray, op: str, scale: float) -> None:
+        if scale != 1.0:
+            array *= array.dtype.type(scale)
 
     def _broadcast(self, array: np.ndarray, root: int) -> None:
         pass

@@ -14,6 +14,8 @@ VARIABLES = {
     "DISTDL_DATA": "directory of data sets",
     "DISTDL_CACHE_DIR": "directory of compiled kernels",
     "DISTDL_EXACT": "1: no convolution by Winograd's algorithm, which rounds more",
+    "DISTDL_OVERLAP": "auto (the default), 1 or 0: whether gradients are reduced while backward() still runs",
+    "DISTDL_BUCKET_BYTES": "size of gradient buckets, instead of what suits the ranks",
     "DISTDL_MAX_FILE_BYTES": "the most that a reader takes from one file",
     "DISTDL_TIMELINE": "file for a timeline of the whole run, one for each rank",
 }
@@ -54,6 +56,17 @@ def cache_directory() -> Path | None:
 def exact() -> bool:
     """Return whether convolutions are told to keep to algorithms that round least."""
     return bool(checks.one_of("DISTDL_EXACT", _get("DISTDL_EXACT") or "0", ("0", "1")) == "1")
+
+
+def overlap() -> bool | None:
+    """Return whether gradients are to be reduced while backward() runs; None where nobody has said."""
+    value = checks.one_of("DISTDL_OVERLAP", _get("DISTDL_OVERLAP") or "auto", ("auto", "0", "1"))
+    return None if value == "auto" else value == "1"
+
+
+def bucket_bytes() -> int | None:
+    """Return the size of gradient buckets; None where nobody has said."""
+    return _positive("DISTDL_BUCKET_BYTES")
 
 
 def max_file_bytes() -> int | None:

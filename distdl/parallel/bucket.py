@@ -89,9 +89,10 @@ class Bucket:
         self._weight[1] = value - float(self._weight[0])
 
     def scale(self, factor: float) -> None:
-        """Multiply the gradients by a factor."""
-        if factor != 1.0:
-            np.multiply(self.gradients, self.flat.dtype.type(factor), out=self.gradients)
+        """Multiply the gradients by a factor; by what rounds to 1 nothing is done."""
+        rounded = self.flat.dtype.type(factor)
+        if rounded != 1:
+            np.multiply(self.gradients, rounded, out=self.gradients)
 
 
 def aligned_zeros(size: int, dtype: np.dtype) -> np.ndarray:

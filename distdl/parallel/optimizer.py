@@ -8,6 +8,7 @@ from ..core import checks
 from ..core.errors import ArgumentError
 from ..nn import Module
 from ..optim import Optimizer
+from .plan import Auto
 from .synchronizer import GradientSynchronizer
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class DistributedOptimizer:
         optimizer: any `Optimizer`; its parameters must not be in another synchronizer.
         comm: the ranks; by default `distdl.world()`.
         model: whose buffers (running statistics) are compared and broadcast too.
-        bucket_bytes: see `GradientSynchronizer`.
+        bucket_bytes, overlap: see `GradientSynchronizer`.
 
     Attributes:
         optimizer: the one given.
@@ -38,7 +39,8 @@ class DistributedOptimizer:
         comm: "Communicator | None" = None,
         *,
         model: Module | None = None,
-        bucket_bytes: int = 25 * 2**20,
+        bucket_bytes: int | Auto = "auto",
+        overlap: bool | Auto = "auto",
     ):
         if not isinstance(optimizer, Optimizer):
             raise checks.bad_type("optimizer", optimizer, "must be a distdl.optim.Optimizer")
@@ -49,7 +51,7 @@ class DistributedOptimizer:
         self.optimizer = optimizer
         parameters = optimizer.named_parameters()
         source: Any = parameters if model is None else _WithBuffers(parameters, model)
-        self.synchronizer = GradientSynchronizer(source, comm, bucket_bytes)
+        self.synchronizer = GradientSynchronizer(source, comm, bucket_bytes, overlap)
 
     @property
     def comm(self) -> "Communicator":

@@ -6,19 +6,26 @@ Each rank's gradient is a mean over its own rows (or class weights) w_r; the glo
 
 so a rank multiplies by w_r, the sums of gradients and of weights travel in one reduction, and all
 divide. Ranks scale by w_r / (mean weight of the last step), which all know: where batches are
-equal the factor is 1, and the first multiplication is left out.
+equal the factor is 1, and the first multiplication is left out. The reduction itself divides by a
+power of two, which loses no bits; where that is the number of ranks, the division is left out too.
+
+A bucket whose gradients are final may be reduced while the backward pass computes others ("overlap").
+Buckets are started in the same order everywhere, and each element is summed in an order that depends
+on the ranks only: neither overlap nor the size of buckets changes a bit.
 """
 
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..autograd import Parameter
 from ..core import checks, spans
-from ..core.errors import ArgumentError
+from ..core.errors import ArgumentError, DistdlError
+from .background import Background
 from .bucket import Bucket, Earlier, make_buckets
+from .plan import Auto, choose
 from .start import broadcast_start
 
 if TYPE_CHECKING:
@@ -39,13 +46,22 @@ class GradientSynchronizer:
         parameters: parameters, (name, parameter) pairs, or a `Module` (whose buffers join the start).
         comm: the ranks; gradients stay local where there is one only.
         bucket_bytes: size at which a bucket is full.
+        overlap: whether buckets are reduced while backward() still runs; "auto", as for `bucket_bytes`:
+            what `DISTDL_OVERLAP` and `DISTDL_BUCKET_BYTES` say, else what a short measurement says.
+            Rank 0 decides for all.
+
+    Attributes:
+        plan: what was decided.
+        reductions: how many buckets have been reduced so far.
 
     Raises:
+        ArgumentError: with overlap, for an MPI library that does not let threads talk.
         PeerError: the ranks hold different models.
     """
 
-    def __init__(self, parameters: Any, comm: "Communicator", bucket_bytes: int = 25 * 2**20):
-        checks.integer("bucket_bytes", bucket_bytes, 1)
+    def __init__(
+        self, parameters: Any, comm: "Communicator", bucket_bytes: int | Auto = "auto", overlap: bool | Auto = "auto"
+    ):
         named = _named(parameters)
         buffers = list(parameters.named_buffers()) if hasattr(parameters, "named_buffers") else []
         self.comm = comm
@@ -59,13 +75,29 @@ class GradientSynchronizer:
         self._exact = False
         self._earlier: list[Earlier] = []
         broadcast_start(comm, named, buffers)
-        self.buckets: list[Bucket] = make_buckets([parameter for _, parameter in named], bucket_bytes)
-        for bucket in self.buckets:
+        self.plan = choose(comm, sum(parameter.data.nbytes for _, parameter in named), bucket_bytes, overlap)
+        self.buckets: list[Bucket] = make_buckets([parameter for _, parameter in named], self.plan.bucket_bytes)
+        self._own_parameters()
+        self._missing = [0] * len(self.buckets)
+        self._started = 0
+        self._background: Background | None = None
+        # A last bucket, an only one above all, is full when the pass is over.
+        if self.plan.overlap and comm.size > 1 and len(self.buckets) > 1:
+            self._background = Background()
+            part = comm.split(0, comm.rank)
+            assert part is not None
+            comm = part
+        self._reducing = comm
+
+    def _own_parameters(self) -> None:
+        self._places: dict[int, int] = {}
+        for i, bucket in enumerate(self.buckets):
             for parameter, view in zip(bucket.parameters, bucket.views, strict=True):
                 if parameter._owner is not None:
                     raise checks.bad_value("parameters", parameter.name, "has a synchronizer already; close() that one")
                 parameter._owner = self
                 parameter._buffer = view
+                self._places[id(parameter)] = i
 
     def close(self) -> None:
         """Give the parameters back: their gradients stay local from now on."""
@@ -98,6 +130,7 @@ class GradientSynchronizer:
         """
         if self.comm.size == 1:
             return 1.0
+        self._check_whole()
         weight = 1.0 if weight is None else weight
         if not math.isfinite(weight):
             raise ArgumentError(
@@ -118,6 +151,23 @@ class GradientSynchronizer:
         total = self.comm.allreduce(weight)
         return weight * self.comm.size / total if total > 0 else 0.0
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether buckets are to be reduced before the pass that has begun is over."""
+        return self._background is not None and not self._local
+
+    def expect(self, leaves: Sequence[Parameter]) -> None:
+        """Start buckets that the pass does not reach, and wait for the others to fill."""
+        self._missing = [0] * len(self.buckets)
+        for leaf in leaves:
+            self._missing[self._places[id(leaf)]] += 1
+        self._start_full()
+
+    def written(self, leaf: Parameter) -> None:
+        """Count a gradient as final, and start the buckets that are full now."""
+        self._missing[self._places[id(leaf)]] -= 1
+        self._start_full()
+
     def end_backward(self) -> None:
         """Reduce the gradients that backward has left, unless within `no_sync()`."""
         if self.comm.size > 1 and not self._local:
@@ -126,30 +176,66 @@ class GradientSynchronizer:
     def settle(self) -> None:
         """Reduce now if no backward() has since the last step: this rank had no part in it."""
         if self._due and self.comm.size > 1:
+            self._check_whole()
             self._reduce()
 
     def stepped(self) -> None:
         """Take note that the optimizer has used the gradients."""
         self._due = True
 
-    def _reduce(self) -> None:
-        for i, bucket in enumerate(self.buckets):
-            bucket.collect()
-            bucket.weight = self._weight
-            bucket.scale(self._weight / self._mean_weight)
+    def _check_whole(self) -> None:
+        if self._started:
+            raise DistdlError(
+                "an earlier backward() failed while its gradients were being reduced, so the ranks are out of step: "
+                "let such an error end the job, or use overlap=False to go on after it"
+            )
+
+    def _start_full(self) -> None:
+        while self._started < len(self.buckets) and not self._missing[self._started]:
+            self._start()
+
+    def _start(self) -> None:
+        """Start to reduce the next bucket."""
+        i = self._started
+        self._started += 1
+        bucket = self.buckets[i]
+        bucket.collect()
+        bucket.weight = self._weight
+        bucket.scale(self._weight / self._mean_weight)
+        comm = self._reducing
+
+        def reduce() -> None:
             with spans.span(f"bucket {i}", "reduce"):
-                self.comm.allreduce(bucket.flat)
-            self.reductions += 1
-        total = self.buckets[0].weight
+                comm.allreduce(bucket.flat, scale=shrinking(comm.size))
+
+        if self._background is None:
+            reduce()
+        else:
+            self._background.start(reduce)
+
+    def _reduce(self) -> None:
+        while self._started < len(self.buckets):
+            self._start()
+        if self._background is not None:
+            self._background.wait()
+        self.reductions += len(self.buckets)
+        shrunk = shrinking(self.comm.size)
+        total = self.buckets[0].weight / shrunk
         for i, bucket in enumerate(self.buckets):
-            bucket.scale(self._mean_weight / total if total > 0 else 0.0)
+            bucket.scale(self._mean_weight / (total * shrunk) if total > 0 else 0.0)
             bucket.release()
             if self._earlier:
                 bucket.add(self._earlier[i])
         if total > 0:
             self._mean_weight = total / self.comm.size
         self._earlier = []
+        self._started = 0
         self._weight, self._exact, self._due = 0.0, False, False
+
+
+def shrinking(ranks: int) -> float:
+    """Return the power of two that is nearest to 1 / ranks from below."""
+    return float(0.5 ** (ranks - 1).bit_length())
 
 
 def _named(parameters: Any) -> list[tuple[str, Parameter]]:

@@ -123,6 +123,8 @@ def test_one_backward_cannot_serve_two_ways_of_accumulating():
     """Owners that want different factors for the seed are refused."""
 
     class Owner:
+        is_watching = False
+
         def __init__(self, order, factor):
             self.order, self.factor, self.ended = order, factor, 0
 
