@@ -82,6 +82,11 @@ def main() -> int:
     stage("types", [*bare, "mypy"])
     output = stage("tests in one process", [*python, "-m", "pytest", "-q", "-m", "not job"])
     ran["tests in one process"] = passed(output)
+    if not options.quick:
+        # Loads and stores of vectors go unchecked by it; guard pages watch them.
+        checked = [*bare, "pytest", "-q", "-p", "no:cacheprovider", "tests/kernels/test_registry.py", "tests/ops"]
+        output = stage("kernels with bounds checks", checked, {"NUMBA_BOUNDSCHECK": "1"})
+        ran["kernels with bounds checks"] = passed(output)
     for ranks in (2,) if options.quick else (1, 2, 3, 4):
         pytest_on(ranks, python)
     output = stage("jobs that crash or hang", [*python, "-m", "pytest", "-q", "-m", "job"])
