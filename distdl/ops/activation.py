@@ -79,15 +79,29 @@ def sigmoid(x: np.ndarray) -> Any:
     """1 / (1 + exp(-x))."""
     check_float("x", x)
     y = _sigmoid(x)
-    return y, lambda dy: dy * (y * (1 - y))
+
+    def backward(dy: np.ndarray) -> np.ndarray:
+        dx: np.ndarray = np.subtract(1, y, out=memory.empty(y.shape, y.dtype))
+        dx *= y
+        dx *= dy
+        return dx
+
+    return y, backward
 
 
 @op
 def tanh(x: np.ndarray) -> Any:
     """The hyperbolic tangent."""
     check_float("x", x)
-    y = np.tanh(x)
-    return y, lambda dy: dy * (1 - y * y)
+    y = np.tanh(x, out=memory.empty(x.shape, x.dtype))
+
+    def backward(dy: np.ndarray) -> np.ndarray:
+        dx: np.ndarray = np.multiply(y, y, out=memory.empty(y.shape, y.dtype))
+        np.subtract(1, dx, out=dx)
+        dx *= dy
+        return dx
+
+    return y, backward
 
 
 @op

@@ -37,8 +37,8 @@ def subtract(a: Any, b: Any) -> Any:
 @op
 def multiply(a: Any, b: Any) -> Any:
     def backward(dy: np.ndarray, wanted: Any) -> Any:
-        da = sum_to(dy * b, a) if wanted[0] is not False else None
-        db = sum_to(dy * a, b) if wanted[1] is not False else None
+        da = sum_to(np.multiply(dy, b, out=_room(dy, b)), a) if wanted[0] is not False else None
+        db = sum_to(np.multiply(dy, a, out=_room(dy, a)), b) if wanted[1] is not False else None
         return da, db
 
     return np.multiply(a, b, out=_room(a, b)), backward

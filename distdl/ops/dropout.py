@@ -29,4 +29,5 @@ def dropout(x: np.ndarray, *, p: float, key: np.ndarray, epoch: int, samples: np
     scale = 1 / (1 - p) if p < 1 else 0.0
     rows = mask.reshape(len(mask), mask[:1].size if len(mask) else 0)
     dropout_mask(int(key[0]), int(key[1]), int(epoch), samples, round(p * 2**32), scale, rows)
-    return x * mask, lambda dy: dy * mask
+    y = np.multiply(x, mask, out=memory.empty(x.shape, x.dtype))
+    return y, lambda dy: np.multiply(dy, mask, out=memory.empty(mask.shape, mask.dtype))
