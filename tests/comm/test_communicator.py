@@ -219,3 +219,41 @@ def test_receiving_what_was_never_sent_is_refused_alone():
     """A rank alone would wait for ever for itself."""
     with pytest.raises(ArgumentError, match="`tag`"):
         SerialCommunicator().recv(np.zeros(1), 0)
+
+
+def test_sums_do_not_depend_on_where_an_element_lies(comm):
+    """Any part of an array, alone or within a longer one, sums to the same bits: ranks form one tree."""
+    for dtype in (np.float32, np.float64):
+        whole = np.random.default_rng(comm.rank).normal(size=300_001).astype(dtype) * 10.0 ** (comm.rank % 3)
+        whole = whole.astype(dtype)
+        arrays = list(comm.allgather(whole))
+        width = 1 << (comm.size.bit_length() - 1)
+        extra = comm.size - width
+        leaves = [arrays[2 * i] + arrays[2 * i + 1] for i in range(extra)] + arrays[2 * extra :]
+        while len(leaves) > 1:
+            leaves = [a + b for a, b in zip(leaves[::2], leaves[1::2], strict=True)]
+        for start, stop in [(0, 300_001), (5, 6), (17, 9000), (250_000, 300_001), (3, 40_000)]:
+            part = whole[start:stop].copy()
+            comm.allreduce(part)
+            assert (part == leaves[0][start:stop]).all()
+
+
+@pytest.mark.parametrize("size", [(), 3, 9000, 300_001])
+def test_scale_multiplies_the_result(comm, size):
+    """A power of two loses no bits, so that the scaled sum is the sum, scaled; integers cannot be scaled."""
+    array = np.asarray(np.random.default_rng(comm.rank).normal(size=size), np.float32)
+    plain, scaled = array.copy(), array.copy()
+    comm.allreduce(plain)
+    assert comm.allreduce(scaled, scale=0.25) is scaled
+    assert (scaled == plain * np.float32(0.25)).all()
+    with pytest.raises(ArgumentError, match="`scale`"):
+        comm.allreduce(np.zeros(3, int), scale=0.5)
+
+
+@pytest.mark.parametrize("op", ["sum", "max", "min"])
+def test_nan_on_one_rank_is_nan_on_all(comm, op):
+    """No operation passes over NaN, wherever it comes from."""
+    for rank in range(comm.size):
+        for size in (1, 50_000):
+            array = np.full(size, np.nan if comm.rank == rank else 1.0, np.float32)
+            assert np.isnan(comm.allreduce(array, op)).all()

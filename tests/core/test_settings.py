@@ -24,6 +24,8 @@ def test_nothing_is_said_by_default():
     assert settings.control_address() is None
     assert settings.data_directory() is None
     assert settings.cache_directory() is None
+    assert settings.overlap() is None
+    assert settings.bucket_bytes() is None
     assert settings.max_file_bytes() is None
     assert settings.timeline_path() is None
 
@@ -37,6 +39,9 @@ def test_nothing_is_said_by_default():
         ("DISTDL_CONTROL_ADDRESS", "10.0.0.1:7000", settings.control_address, ("10.0.0.1", 7000)),
         ("DISTDL_DATA", "/data", settings.data_directory, Path("/data")),
         ("DISTDL_CACHE_DIR", "/cache", settings.cache_directory, Path("/cache")),
+        ("DISTDL_OVERLAP", "1", settings.overlap, True),
+        ("DISTDL_OVERLAP", "0", settings.overlap, False),
+        ("DISTDL_BUCKET_BYTES", "1000", settings.bucket_bytes, 1000),
         ("DISTDL_MAX_FILE_BYTES", "100", settings.max_file_bytes, 100),
         ("DISTDL_TIMELINE", "run.json", settings.timeline_path, Path("run.json")),
     ],
@@ -55,6 +60,8 @@ def test_variables_are_read(monkeypatch, name, text, read, value):
         ("DISTDL_NUM_THREADS", "-1", settings.num_threads),
         ("DISTDL_CONTROL_ADDRESS", ":7000", settings.control_address),
         ("DISTDL_CONTROL_ADDRESS", "node1:99999", settings.control_address),
+        ("DISTDL_OVERLAP", "yes", settings.overlap),
+        ("DISTDL_BUCKET_BYTES", "0", settings.bucket_bytes),
         ("DISTDL_MAX_FILE_BYTES", "1 GB", settings.max_file_bytes),
     ],
 )
