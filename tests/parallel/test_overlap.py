@@ -41,7 +41,7 @@ def trained(comm, steps=5, **options):
 
 
 def test_neither_overlap_nor_buckets_change_a_bit(comm):
-    """Any size of buckets, during or after backward(), trains to the same bits on all ranks, unequal shards included."""
+    """Any size of buckets, during or after backward(), trains to the same bits everywhere, unequal shards too."""
     digests = {
         trained(comm, overlap=overlap, bucket_bytes=size)
         for overlap in (False, True)
@@ -63,7 +63,7 @@ def test_reduction_starts_while_backward_runs(comm):
         while not timeline.spans or not any(span.phase == "reduce" for span in timeline.spans):
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        seen.append([span.name for span in timeline.spans if span.phase == "reduce"][0])
+        seen.append(next(span.name for span in timeline.spans if span.phase == "reduce"))
 
     with distdl.timeline() as timeline:
         x = distdl.tensor(rows(comm, 0))
