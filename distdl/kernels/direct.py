@@ -95,6 +95,8 @@ def direct_forward(x, w, bias, relu, before, stride, packed, padded, rows, y, ta
     a, b, c, pair, places = padded.reshape(-1), packed.reshape(-1), y.reshape(-1), rows.reshape(-1), taps.reshape(-1)
     floor = fill(np.float32(0) if relu else LOWEST)
     a_row, a_step = stride[1] * channels, stride[0] * line
+    # Not as a literal, for which the tiles would be compiled anew.
+    wide = np.int64(LANES)
     pack(w.reshape(w.shape[0] * depth, outputs), packed)
     for n in range(x.shape[0]):
         pad_image(x, n, before, padded)
@@ -107,14 +109,14 @@ def direct_forward(x, w, bias, relu, before, stride, packed, padded, rows, y, ta
                 c0 = (n * y.shape[1] + oy) * y.shape[2] * outputs + first
                 if not pooled:
                     products(
-                        a, oy * a_step, a_row, line, b, b0, LANES, w.shape[0], depth, start,
+                        a, oy * a_step, a_row, line, b, b0, wide, w.shape[0], depth, start,
                         c, c0, outputs, columns, lanes, floor,
                     )  # fmt: skip
                     continue
                 for i in range(2):
                     products(
-                        a, (2 * oy + i) * a_step, a_row, line, b, b0, LANES, w.shape[0], depth, start,
-                        pair, i * columns * LANES, LANES, columns, LANES, fill(LOWEST),
+                        a, (2 * oy + i) * a_step, a_row, line, b, b0, wide, w.shape[0], depth, start,
+                        pair, i * columns * LANES, wide, columns, wide, fill(LOWEST),
                     )  # fmt: skip
                 _pool_pair(pair, columns, relu, c, places, c0, outputs, lanes)
 
@@ -191,6 +193,7 @@ def direct_input_gradient(dy, y, masked, taps, w, before, stride, packed, padded
     line = padded.shape[1] * outputs
     a, c = padded.reshape(-1), dx.reshape(-1)
     floor, start = fill(LOWEST), zero()
+    wide = np.int64(LANES)
     if w.shape[0] < stride[0] or w.shape[1] < stride[1]:
         c[:] = 0
     _pack_phases(w, stride, packed)
@@ -220,7 +223,7 @@ def direct_input_gradient(dy, y, masked, taps, w, before, stride, packed, padded
                                 line,
                                 packed,
                                 b0,
-                                LANES,
+                                wide,
                                 lines,
                                 depth,
                                 start,

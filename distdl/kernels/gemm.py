@@ -34,6 +34,7 @@ def linear_forward(x, w, bias, relu, part, packed, y):  # type: ignore[no-untype
     """
     inputs, outputs = w.shape
     rows = len(x)
+    none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
     a, weights, panel, c = x.reshape(-1), w.reshape(-1), packed.reshape(-1), y.reshape(-1)
     floor = fill(np.float32(0) if relu else LOWEST)
     for first in range(part[0], part[1], LANES):
@@ -41,13 +42,18 @@ def linear_forward(x, w, bias, relu, part, packed, y):  # type: ignore[no-untype
         start = load_first(bias, first, lanes)
         if lanes == LANES and rows < ROWS:
             # So few rows do not pay for a copy.
-            products(a, 0, inputs, 0, weights, first, outputs, 1, inputs, start, c, first, outputs, rows, lanes, floor)
+            products(
+                a, none, inputs, none, weights, first, outputs, once, inputs, start,
+                c, first, outputs, rows, lanes, floor,
+            )  # fmt: skip
             continue
         for i in range(inputs):
             at = i * outputs + first
             row = get(weights, at, lanes)
             store(panel, i * LANES, row)
-        products(a, 0, inputs, 0, panel, 0, LANES, 1, inputs, start, c, first, outputs, rows, lanes, floor)
+        products(
+            a, none, inputs, none, panel, none, wide, once, inputs, start, c, first, outputs, rows, lanes, floor
+        )  # fmt: skip
 
 
 def _linear_input_gradient(dy: np.ndarray, w: np.ndarray, part: Part, packed: np.ndarray, dx: np.ndarray) -> None:
@@ -62,13 +68,15 @@ def linear_input_gradient(dy, w, part, packed, dx):  # type: ignore[no-untyped-d
     """
     inputs, outputs = w.shape
     a, weights, panel, c = dy.reshape(-1), w.reshape(-1), packed.reshape(-1), dx.reshape(-1)
+    none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
     for first in range(part[0], part[1], LANES):
         lanes = min(LANES, part[1] - first)
         for k in range(0, outputs, LANES):
             columns = min(LANES, outputs - k)
             transpose(weights, first * outputs + k, outputs, lanes, columns, panel, k * LANES)
         products(
-            a, 0, outputs, 0, panel, 0, LANES, 1, outputs, zero(), c, first, inputs, len(dy), lanes, fill(LOWEST)
+            a, none, outputs, none, panel, none, wide, once, outputs, zero(), c, first, inputs, len(dy), lanes,
+            fill(LOWEST),
         )  # fmt: skip
 
 
@@ -84,6 +92,7 @@ def linear_weight_gradient(x, dy, part, packed, dw):  # type: ignore[no-untyped-
     """
     inputs, outputs = dw.shape
     a, gradients, panels, c = x.reshape(-1), dy.reshape(-1), packed.reshape(-1), dw.reshape(-1)
+    none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
     if len(x) == 0:
         c[part[0] * outputs : part[1] * outputs] = 0
     for start in range(0, len(x), DEPTH):
@@ -100,7 +109,7 @@ def linear_weight_gradient(x, dy, part, packed, dw):  # type: ignore[no-untyped-
             for first in range(0, outputs, LANES):
                 lanes = min(LANES, outputs - first)
                 outer_products(
-                    a, start * inputs + i, 0, inputs, panels, first * DEPTH, LANES, 1, depth,
+                    a, start * inputs + i, none, inputs, panels, first * DEPTH, wide, once, depth,
                     c, i * outputs + first, outputs, rows, lanes, start > 0,
                 )  # fmt: skip
 

@@ -13,7 +13,7 @@ from llvmlite import binding
 
 from .cache import config
 from .registry import helper
-from .simd import LANES, LOWEST, add, at_least, fill, fma, load, load_first, spread, store, store_first, zero
+from .simd import LANES, add, at_least, fma, load, load_first, spread, store, store_first, zero
 
 _NAMES = {
     "add": add,
@@ -24,35 +24,64 @@ _NAMES = {
     "spread": spread,
     "store": store,
     "store_first": store_first,
+    "zero": zero,
 }
 
-_SOURCE = """
-def tile(a, a0, a_row, a_outer, a_step, b, b0, b_step, outer, depth, start, c, c0, c_row, lanes, adds, floor):
-    {start}
-    for j in range(outer):
-        at = a0 + j * a_outer
-        for k in range(depth):
-            columns = load(b, b0)
-            {accumulate}
-            at += a_step
-            b0 += b_step
-    if lanes == 16:
-        if adds:
-            {add}
-        {store}
-    else:
-        if adds:
-            {add_first}
-        {store_first}
+_ROWS_SOURCE = """
+def tile(a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_row, lanes, floor, tiles):
+    for number in range(tiles):
+        row = b0
+        {start}
+        for j in range(lines):
+            at = a0 + j * a_line
+            for k in range(depth):
+                columns = load(b, row)
+                {accumulate}
+                at += 1
+                row += b_step
+        if lanes == 16:
+            {store}
+        else:
+            {store_first}
+        a0 += {rows} * a_row
+        c0 += {rows} * c_row
+"""
+
+_OUTER_SOURCE = """
+def tile(a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, lanes, adds, tiles):
+    for number in range(tiles):
+        row = b0
+        {clear}
+        for j in range(lines):
+            at = a0 + j * a_line
+            for k in range(depth):
+                columns = load(b, row)
+                {accumulate_outer}
+                at += a_step
+                row += b_step
+        if lanes == 16:
+            if adds:
+                {add}
+            {put}
+        else:
+            if adds:
+                {add_first}
+            {put_first}
+        a0 += {rows}
+        c0 += {rows} * c_row
 """
 
 _LINES = {
     "start": "s{r} = start",
+    "clear": "s{r} = zero()",
     "accumulate": "s{r} = fma(spread(a, at + {r} * a_row), columns, s{r})",
+    "accumulate_outer": "s{r} = fma(spread(a, at + {r}), columns, s{r})",
     "add": "s{r} = add(load(c, c0 + {r} * c_row), s{r})",
     "add_first": "s{r} = add(load_first(c, c0 + {r} * c_row, lanes), s{r})",
     "store": "store(c, c0 + {r} * c_row, at_least(s{r}, floor))",
     "store_first": "store_first(c, c0 + {r} * c_row, at_least(s{r}, floor), lanes)",
+    "put": "store(c, c0 + {r} * c_row, s{r})",
+    "put_first": "store_first(c, c0 + {r} * c_row, s{r}, lanes)",
 }
 
 
@@ -64,24 +93,32 @@ def _is_wide() -> bool:
     return bool(binding.get_host_cpu_features().get("avx512f")) and not config.CPU_NAME
 
 
-def make_tile(rows: int) -> Callable[..., None]:
-    """Compile the tile of so many rows: c[r, lane] = max(floor, start + sum over j, k of a[j, r, k] * b[j, k, lane]).
-
-    The compiled function takes (a, a0, a_row, a_outer, a_step, b, b0, b_step, outer, depth, start, c, c0,
-    c_row, lanes, adds, floor). Arrays are flat; a0, b0, c0 are where the tile's first elements lie.
-    Row r reads a[a0 + r * a_row + j * a_outer + k * a_step] for j < outer, k < depth; b advances by
-    b_step at each. `start` and `floor` are vectors; `adds`: the sums join what c holds; so many
-    `lanes` are written.
-    """
-    text = {name: _repeat(line, rows) for name, line in _LINES.items()}
+def _compile(source: str, rows: int) -> Callable[..., None]:
+    text = {name: "; ".join(line.format(r=r) for r in range(rows)) for name, line in _LINES.items()}
     scope: dict[str, Any] = dict(_NAMES)
-    exec(_SOURCE.format(**text), scope)
+    exec(source.format(**text, rows=rows), scope)
     compiled: Callable[..., None] = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})(scope["tile"])
     return compiled
 
 
-def _repeat(line: str, rows: int) -> str:
-    return "; ".join(line.format(r=r) for r in range(rows))
+def row_tile(rows: int) -> Callable[..., None]:
+    """Compile tiles whose rows are places of a: c[r, lane] = max(floor, start + sum of a[r, j, k] * b[j, k, lane]).
+
+    The function takes (a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_row, lanes, floor,
+    tiles). Arrays are flat; a0, b0, c0 are where the first elements lie. Row r reads a[a0 + r * a_row +
+    j * a_line + k] for j < lines, k < depth; b advances by b_step at each. `start` and `floor` are
+    vectors; so many `lanes` are written, and so many tiles, one below the other.
+    """
+    return _compile(_ROWS_SOURCE, rows)
+
+
+def outer_tile(rows: int) -> Callable[..., None]:
+    """Compile tiles whose rows are neighbours in a: c[r, lane] = sum of a[j, k, r] * b[j, k, lane], + c if `adds`.
+
+    The function takes (a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, lanes, adds,
+    tiles): row r reads a[a0 + r + j * a_line + k * a_step]; the rest as in `row_tile`.
+    """
+    return _compile(_OUTER_SOURCE, rows)
 
 
 # What the choice of algorithms goes by; AVX2 stands for all CPUs with 16 registers of eight floats.
@@ -89,10 +126,8 @@ CPU_KIND = "avx512" if _is_wide() else "avx2"
 
 # The tallest tile whose sums, with one vector of b and one of a, fit the registers.
 ROWS = 12 if CPU_KIND == "avx512" else 6
-tile = make_tile(ROWS)
-tile_4 = make_tile(4)
-tile_3 = make_tile(3)
-tile_1 = make_tile(1)
+tile, tile_4, tile_1 = row_tile(ROWS), row_tile(4), row_tile(1)
+outer, outer_4, outer_3, outer_1 = outer_tile(ROWS), outer_tile(4), outer_tile(3), outer_tile(1)
 
 
 @helper
@@ -111,46 +146,45 @@ def put(array, at, vector, lanes):  # type: ignore[no-untyped-def]
 
 
 @helper
-def products(a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_row, rows, lanes, floor):  # type: ignore[no-untyped-def]
-    """c[r, lane] = max(floor, start + the sum of a[j, r, k] * b[j, k, lane]), for any number of rows.
+def _whole_tiles(rows):  # type: ignore[no-untyped-def]
+    """Return how many of the tallest tiles to take: what is left must not be 2, which no other tile fits."""
+    tiles = rows // ROWS
+    return tiles - 1 if tiles > 0 and rows % ROWS == 2 else tiles
 
-    The last tiles may overlap, which gives the same values twice.
-    """
-    i = 0
-    while i < rows:
-        left = rows - i
-        if left >= ROWS and left != ROWS + 2:
-            a1, c1 = a0 + i * a_row, c0 + i * c_row
-            tile(a, a1, a_row, a_line, 1, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, False, floor)
-            i += ROWS
-        elif rows >= 4:
-            i = min(i, rows - 4)
-            a1, c1 = a0 + i * a_row, c0 + i * c_row
-            tile_4(a, a1, a_row, a_line, 1, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, False, floor)
-            i += 4
-        else:
-            a1, c1 = a0 + i * a_row, c0 + i * c_row
-            tile_1(a, a1, a_row, a_line, 1, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, False, floor)
-            i += 1
+
+@helper
+def products(a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_row, rows, lanes, floor):  # type: ignore[no-untyped-def]
+    """Compute any number of rows as `row_tile` does; the last tiles may overlap, which gives the same values twice."""
+    whole = _whole_tiles(rows)
+    tile(a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_row, lanes, floor, whole)
+    i = whole * ROWS
+    fours = (rows - i) // 4
+    a1, c1 = a0 + i * a_row, c0 + i * c_row
+    tile_4(a, a1, a_row, a_line, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, floor, fours)
+    i += 4 * fours
+    left = rows - i
+    if left > 0 and rows >= 4:
+        a1, c1 = a0 + (rows - 4) * a_row, c0 + (rows - 4) * c_row
+        tile_4(a, a1, a_row, a_line, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, floor, min(left, 1))
+    elif left > 0:
+        a1, c1 = a0 + i * a_row, c0 + i * c_row
+        tile_1(a, a1, a_row, a_line, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, floor, left)
 
 
 @helper
 def outer_products(a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, rows, lanes, adds):  # type: ignore[no-untyped-def]
-    """c[r, lane] = the sum of a[j, k, r] * b[j, k, lane], + c if `adds`, for any number of rows, neighbours in a."""
-    floor, start = fill(LOWEST), zero()
-    i = 0
-    while i < rows:
-        left = rows - i
-        a1, c1 = a0 + i, c0 + i * c_row
-        if left >= ROWS and left != ROWS + 2:
-            tile(a, a1, 1, a_line, a_step, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, adds, floor)
-            i += ROWS
-        elif left % 3 == 0 and left < 12:
-            tile_3(a, a1, 1, a_line, a_step, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, adds, floor)
-            i += 3
-        elif left >= 4:
-            tile_4(a, a1, 1, a_line, a_step, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, adds, floor)
-            i += 4
-        else:
-            tile_1(a, a1, 1, a_line, a_step, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, adds, floor)
-            i += 1
+    """Compute any number of rows as `outer_tile` does."""
+    whole = _whole_tiles(rows)
+    outer(a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, lanes, adds, whole)
+    i = whole * ROWS
+    left = rows - i
+    if left % 3 == 0:
+        outer_3(
+            a, a0 + i, a_line, a_step, b, b0, b_step, lines, depth, c, c0 + i * c_row, c_row, lanes, adds, left // 3
+        )
+        return
+    fours = left // 4
+    outer_4(a, a0 + i, a_line, a_step, b, b0, b_step, lines, depth, c, c0 + i * c_row, c_row, lanes, adds, fours)
+    i += 4 * fours
+    left = rows - i
+    outer_1(a, a0 + i, a_line, a_step, b, b0, b_step, lines, depth, c, c0 + i * c_row, c_row, lanes, adds, left)

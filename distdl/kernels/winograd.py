@@ -204,6 +204,8 @@ def winograd_forward(x, u, bias, relu, before, v, lines, y, taps):  # type: igno
     channels = -(-max(inputs, outputs) // LANES) * LANES
     block = _block(v, channels)
     floor = fill(np.float32(0) if relu else LOWEST)
+    # Not as literals, for each of which the tile would be compiled anew.
+    none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
     tiles = len(x) * down * across
     fresh = _share(height * width * inputs, down * across, channels)
     written = _share(rows * columns * outputs, down * across, channels)
@@ -224,11 +226,10 @@ def winograd_forward(x, u, bias, relu, before, v, lines, y, taps):  # type: igno
             for panel in range(u.shape[1]):
                 b0 = (p * u.shape[1] + panel) * inputs * LANES
                 c0 = p * plane + panel * LANES
-                for t in range(0, count, ROWS):
-                    tile(
-                        planes, (p + 1) * plane + t * channels, channels, 0, 1, weights, b0, LANES, 1, inputs, zero(),
-                        planes, c0 + t * channels, channels, LANES, False, fill(LOWEST),
-                    )  # fmt: skip
+                tile(
+                    planes, (p + 1) * plane, channels, none, weights, b0, LANES, once, inputs, zero(),
+                    planes, c0, channels, wide, fill(LOWEST), -(-count // ROWS),
+                )  # fmt: skip
         for t in range(count):
             n, top, left = _place(first + t, down, across)
             image = n * rows * columns * outputs
@@ -364,21 +365,22 @@ def winograd_backward(x, dy, y, masked, taps, u, before, v, m, lines, dx, du, db
 def _multiply_weights(v, m, p, plane, channels, count, inputs, width, du, adds):  # type: ignore[no-untyped-def]
     """du[p] = V' dM, + du[p] if `adds`."""
     at = p * plane
+    none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
     for k in range(0, width, LANES):
         c0 = p * inputs * width + k
         outer_products(
-            v, at, 0, channels, m, at + k, channels, 1, count, du, c0, width, inputs, LANES, adds
+            v, at, none, channels, m, at + k, channels, once, count, du, c0, width, inputs, wide, adds
         )  # fmt: skip
 
 
 @helper
 def _multiply_inputs(m, u, panels, p, plane, channels, count, outputs, v):  # type: ignore[no-untyped-def]
     """dV[p] = dM U', written over V[p]."""
+    at = p * plane
+    none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
     for panel in range(panels):
         b0 = (p * panels + panel) * outputs * LANES
-        for t in range(0, count, ROWS):
-            at = p * plane + t * channels
-            tile(
-                m, at, channels, 0, 1, u, b0, LANES, 1, outputs, zero(), v, at + panel * LANES, channels, LANES, False,
-                fill(LOWEST),
-            )  # fmt: skip
+        tile(
+            m, at, channels, none, u, b0, LANES, once, outputs, zero(), v, at + panel * LANES, channels, wide,
+            fill(LOWEST), -(-count // ROWS),
+        )  # fmt: skip
