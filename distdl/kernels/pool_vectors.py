@@ -1,7 +1,4 @@
-"""Pooling of float32 images on vectors of channels: `pool.py` has other types, `halving.py` the commonest windows.
-
-Gradients are gathered: each pixel sums over the windows that hold it, in their order, and is written once.
-"""
+"""Pooling of float32 images on vectors of channels; `pool.py` has other types, `halving.py` windows of 2x2."""
 
 import numpy as np
 
@@ -44,33 +41,27 @@ def max_pool_vectors(x, window, stride, padding, y, tap):  # type: ignore[no-unt
                     put(taps, to + k, place, lanes)
 
 
-@helper
-def _holding(place, stride, padding, window, count):  # type: ignore[no-untyped-def]
-    """Return the first window that holds a row (or column) of the image, and the one behind the last."""
-    return max(0, (place + padding - window + stride) // stride), min(count, (place + padding) // stride + 1)
-
-
 @kernel(reference=_max_pool_backward, types=("float32",))
 def max_pool_vectors_backward(dy, tap, window, stride, padding, dx):  # type: ignore[no-untyped-def]
     """dx = the sum of the gradients of the windows whose greatest value is here."""
-    channels = dx.shape[3]
+    channels, width = dx.shape[3], dx.shape[2]
     gradients, taps, target = dy.reshape(-1), tap.reshape(-1), dx.reshape(-1)
-    for n in range(dx.shape[0]):
-        for h in range(dx.shape[1]):
-            y0, y1 = _holding(h, stride[0], padding[0], window[0], dy.shape[1])
-            for w in range(dx.shape[2]):
-                x0, x1 = _holding(w, stride[1], padding[1], window[1], dy.shape[2])
-                to = ((n * dx.shape[1] + h) * dx.shape[2] + w) * channels
+    for n in range(dy.shape[0]):
+        dx[n] = np.float32(0)
+        for oy in range(dy.shape[1]):
+            top, i0, i1 = _inside(oy, stride[0], padding[0], window[0], dx.shape[1])
+            for ox in range(dy.shape[2]):
+                left, j0, j1 = _inside(ox, stride[1], padding[1], window[1], width)
+                pixel = ((n * dx.shape[1] + top) * width + left) * channels
+                at = ((n * dy.shape[1] + oy) * dy.shape[2] + ox) * channels
                 for k in range(0, channels, LANES):
                     lanes = channels - k
-                    total = zero()
-                    for oy in range(y0, y1):
-                        row = (h + padding[0] - oy * stride[0]) * window[1] + w + padding[1]
-                        for ox in range(x0, x1):
-                            at = ((n * dy.shape[1] + oy) * dy.shape[2] + ox) * channels + k
-                            here = fill(np.float32(row - ox * stride[1]))
-                            total = add(total, where_equal(get(taps, at, lanes), here, get(gradients, at, lanes)))
-                    put(target, to + k, total, lanes)
+                    gradient, place = get(gradients, at + k, lanes), get(taps, at + k, lanes)
+                    for i in range(i0, i1):
+                        for j in range(j0, j1):
+                            to = pixel + (i * width + j) * channels + k
+                            here = fill(np.float32(i * window[1] + j))
+                            put(target, to, add(get(target, to, lanes), where_equal(place, here, gradient)), lanes)
 
 
 @helper
@@ -134,9 +125,44 @@ def _window_after(windows, place, first):  # type: ignore[no-untyped-def]
     return first
 
 
+@helper
+def _are_apart(windows):  # type: ignore[no-untyped-def]
+    return (windows[1:, 0] >= windows[:-1, 1]).all()
+
+
+@helper
+def _covered(windows):  # type: ignore[no-untyped-def]
+    return (windows[:, 1] - windows[:, 0]).sum()
+
+
+@helper
+def _spread_means(dy, rows, columns, divisor, dx):  # type: ignore[no-untyped-def]
+    """dx = the gradient of the window that holds this value / divisor, where windows do not overlap."""
+    channels, line = dx.shape[3], dx.shape[2] * dx.shape[3]
+    gradients, target = dy.reshape(-1), dx.reshape(-1)
+    has_gaps = _covered(rows) * _covered(columns) < dx.shape[1] * dx.shape[2]
+    for n in range(dx.shape[0]):
+        if has_gaps:
+            dx[n] = np.float32(0)
+        for oy in range(dy.shape[1]):
+            for ox in range(dy.shape[2]):
+                at = ((n * dy.shape[1] + oy) * dy.shape[2] + ox) * channels
+                scale = fill(np.float32(1 / divisor[oy, ox]))
+                for k in range(0, channels, LANES):
+                    lanes = channels - k
+                    gradient = mul(get(gradients, at + k, lanes), scale)
+                    for h in range(rows[oy, 0], rows[oy, 1]):
+                        to = (n * dx.shape[1] + h) * line + k
+                        for w in range(columns[ox, 0], columns[ox, 1]):
+                            put(target, to + w * channels, gradient, lanes)
+
+
 @kernel(reference=_mean_pool_backward, types=("float32",))
 def mean_pool_vectors_backward(dy, rows, columns, divisor, dx):  # type: ignore[no-untyped-def]
     """dx = the sum over the windows that hold this value of their gradient / divisor."""
+    if _are_apart(rows) and _are_apart(columns):
+        _spread_means(dy, rows, columns, divisor, dx)
+        return
     channels = dx.shape[3]
     gradients, target = dy.reshape(-1), dx.reshape(-1)
     for n in range(dx.shape[0]):

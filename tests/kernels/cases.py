@@ -248,6 +248,10 @@ def mean_pools(rng: Generator) -> Draw:
         rows = np.array([[0, 2], [1, 4], [3, 7]])
         columns = np.array([[0, 3], [5, 6]])
         yield (n, 7, 6, channels), (rows, columns, 1 + rng.random((3, 2))), (n, 3, 2, channels)
+        # Windows that lie apart, with gaps and without.
+        for apart in ([[0, 2], [2, 5], [6, 7]], [[0, 1], [1, 5], [5, 7]]):
+            columns = np.array([[0, 3], [3, 6]])
+            yield (n, 7, 6, channels), (np.array(apart), columns, 1 + rng.random((3, 2))), (n, 3, 2, channels)
 
 
 @case
