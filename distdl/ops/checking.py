@@ -33,4 +33,6 @@ def check_like(name: str, array: np.ndarray, x: np.ndarray, shape: tuple[int, ..
     if array.shape != shape:
         raise bad_shape(name, array, str(shape), why)
     if array.dtype != x.dtype:
-        raise ArgumentTypeError(f"`{name}` (dtype {array.dtype}) must have the type of `x`, {x.dtype}")
+        raise ArgumentTypeError(
+            f"`x` (dtype {x.dtype}) must have the type of `{name}`, {array.dtype}: x.astype(np.{array.dtype})"
+        )

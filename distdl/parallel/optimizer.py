@@ -9,6 +9,7 @@ from ..core.errors import ArgumentError
 from ..nn import Module
 from ..optim import Optimizer
 from .plan import Auto
+from .start import compare_options
 from .synchronizer import GradientSynchronizer
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class DistributedOptimizer:
         parameters = optimizer.named_parameters()
         source: Any = parameters if model is None else _WithBuffers(parameters, model)
         self.synchronizer = GradientSynchronizer(source, comm, bucket_bytes, overlap)
+        compare_options(comm, optimizer.param_groups)
 
     @property
     def comm(self) -> "Communicator":

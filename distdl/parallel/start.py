@@ -24,7 +24,8 @@ def broadcast_start(
         PeerError: the ranks hold different models; the message names the first difference.
     """
     arrays = [(name, parameter.data) for name, parameter in named_parameters] + list(named_buffers)
-    mine = [[name, list(array.shape), array.dtype.name] for name, array in arrays]
+    frozen = {name for name, parameter in named_parameters if not parameter.requires_grad}
+    mine = [[name, list(array.shape), array.dtype.name + " frozen" * (name in frozen)] for name, array in arrays]
     for rank, theirs in enumerate(comm.allgather_object(mine)):
         difference = first_difference(mine, theirs)
         if difference is not None:
@@ -37,6 +38,24 @@ def broadcast_start(
     for _, parameter in named_parameters:
         parameter._version[0] += 1
     random.share_seed(comm.broadcast_object(random.get_seed()))
+
+
+def compare_options(comm: "Communicator", groups: Sequence[dict[str, Any]]) -> None:
+    """Compare the options of parameter groups on all ranks.
+
+    Raises:
+        PeerError: they differ; the message names group, option and values.
+    """
+    mine = [{name: repr(group[name]) for name in sorted(group) if name not in ("params", "names")} for group in groups]
+    everywhere = comm.allgather_object(mine)
+    for rank, theirs in enumerate(everywhere):
+        for i, (first, group) in enumerate(zip(everywhere[0], theirs, strict=True)):
+            for name, value in group.items():
+                if value != first.get(name):
+                    raise PeerError(
+                        f"the optimizers differ: group {i} has {name} = {first.get(name)} on rank 0, "
+                        f"{value} on rank {rank}"
+                    )
 
 
 def first_difference(mine: list[Any], theirs: list[Any]) -> int | None:

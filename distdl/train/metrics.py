@@ -69,8 +69,8 @@ class TopK(Metric):
         if self.k > scores.shape[-1]:
             raise checks.bad_value("k", self.k, f"must be <= the number of classes, {scores.shape[-1]}")
         own = np.take_along_axis(scores, labels[:, None], -1)
-        # Ties go to the earlier class, as argmax has it.
-        ahead = (scores > own).sum(-1) + ((scores == own) & (np.arange(scores.shape[-1]) < labels[:, None])).sum(-1)
+        # Ties go to the earlier class, as argmax has it; NaN is ahead of all, so that it is never right.
+        ahead = (~(scores <= own)).sum(-1) + ((scores == own) & (np.arange(scores.shape[-1]) < labels[:, None])).sum(-1)
         return np.array([(ahead < self.k).sum(), len(labels)], np.float64)
 
     def result(self, sums: np.ndarray) -> float:
@@ -101,11 +101,13 @@ class ConfusionMatrix(Metric):
 
     def measure(self, outputs: np.ndarray, targets: np.ndarray, loss: float, weight: float) -> np.ndarray:
         scores, labels = _rows(outputs, targets, self.ignore_index)
-        places = labels * self.classes + scores.argmax(-1)
-        counts = np.bincount(places, minlength=self.classes**2)
-        if len(counts) > self.classes**2:
+        if scores.shape[-1] > self.classes:
             raise checks.bad_value("classes", self.classes, f"must be >= the number of outputs, {scores.shape[-1]}")
-        return counts.astype(np.float64)
+        if len(labels) and not 0 <= labels.min() <= labels.max() < self.classes:
+            wrong = labels.min() if labels.min() < 0 else labels.max()
+            raise checks.bad_value("targets", int(wrong), f"must be labels within [0, {self.classes})")
+        places = labels * self.classes + scores.argmax(-1)
+        return np.bincount(places, minlength=self.classes**2).astype(np.float64)
 
     def result(self, sums: np.ndarray) -> list[list[int]]:
         return [[int(n) for n in row] for row in sums.reshape(self.classes, self.classes)]

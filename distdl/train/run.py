@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,16 @@ class JsonLog(Callback):
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         if trainer.comm.rank == 0:
             with self.path.open("a") as log:
-                log.write(json.dumps(record) + "\n")
+                log.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """Return a record with None for NaN and infinities, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list) else value
 
 
 class SaveWeights(Callback):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..autograd import Tensor, no_grad, tensor
 from ..core import checks
+from ..core.errors import PeerError
 from ..core.random import get_seed
 from ..data import DataLoader, GlobalBatchSampler
 from ..nn import Module
@@ -108,7 +109,9 @@ class Trainer:
             A record an epoch: epoch, step, loss, metrics, validation_..., lr, seconds, samples_per_second.
         """
         self.epochs = checks.integer("epochs", epochs, 1)
-        loader = self._loader(data, batch_size, transform, get_seed() if seed is None else seed)
+        seed = self.comm.broadcast_object(get_seed() if seed is None else seed)
+        loader = self._loader(data, batch_size, transform, seed)
+        self._compare_plans()
         self.history, self._stopped, self.step = [], False, 0
         self._call("on_fit_start")
         for epoch in range(self.epochs):
@@ -190,6 +193,18 @@ class Trainer:
         self.steps_per_epoch, self.rows_per_epoch = len(sampler), len(data)
         return DataLoader(data, batch_sampler=sampler, transform=transform)
 
+    def _compare_plans(self) -> None:
+        """Raise unless all ranks will take the same steps: else some would wait for the others for ever."""
+        mine = {"steps": self.steps_per_epoch, "rows": self.rows_per_epoch, "batch_size": self.batch_size}
+        plans = self.comm.allgather_object(mine)
+        for rank, plan in enumerate(plans):
+            for name, value in plan.items():
+                if value != plans[0][name]:
+                    raise PeerError(
+                        f"all ranks must take the same steps: rank 0 has {name} = {plans[0][name]} an epoch, "
+                        f"rank {rank} has {value}"
+                    )
+
     def _epoch(self, loader: Any) -> Record:
         self.step_in_epoch = 0
         self.model.train()
@@ -202,6 +217,7 @@ class Trainer:
             rows += len(x)
             self._call("on_step_end", loss, len(x))
         results = meter.results()
+        synchronize_buffers(self.model, self.comm)
         seconds = time.perf_counter() - start
         rows = self.rows_per_epoch or int(self.comm.allreduce(rows))
         return {
@@ -217,7 +233,8 @@ class Trainer:
         self.optimizer.zero_grad()
         outputs = self.model(tensor(x))
         loss = self.loss(outputs, y)
-        loss.backward()
+        # A loss without a denominator is a mean over the rows.
+        loss.backward(weight=float(len(outputs)) if loss.denominator is None else None)
         self.optimizer.step()
         self.step += 1
         self.step_in_epoch += 1

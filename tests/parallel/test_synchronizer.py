@@ -266,6 +266,19 @@ def test_ranks_start_from_rank_0(comm):
 
 
 @pytest.mark.mpi(min_size=2)
+def test_different_options_and_frozen_parameters_are_refused(comm):
+    """Ranks that would update differently get an error that names option or parameter, and the ranks."""
+    model = nn.Linear(3, 4)
+    optimizer = optim.SGD(model, lr=0.1 if comm.rank else 0.2)
+    with pytest.raises(PeerError, match=r"group 0 has lr = 0\.2 on rank 0, 0\.1 on rank 1"):
+        parallel.DistributedOptimizer(optimizer, comm)
+    model = nn.Linear(3, 4)
+    model.bias.requires_grad = comm.rank == 0
+    with pytest.raises(PeerError, match="'bias' float32 frozen"):
+        parallel.DistributedOptimizer(optim.SGD(model, lr=0.1), comm)
+
+
+@pytest.mark.mpi(min_size=2)
 def test_different_models_are_refused(comm):
     """A rank with another width gets an error that names ranks, parameter and shapes."""
     model = nn.Linear(3, 4 if comm.rank else 5)

@@ -68,3 +68,19 @@ def test_bad_metrics_are_named(comm):
         Meter([ConfusionMatrix(2)], comm).update(np.zeros((1, 3)), np.array([2]), 0.0, 1.0)
     with pytest.raises(ArgumentError, match="`k` "):
         TopK(0)
+
+
+def test_nan_is_never_right():
+    """A row whose scores hold NaN counts as wrong, in the highest k too."""
+    scores = np.array([[np.nan, np.nan, np.nan], [0.0, np.nan, 1.0], [0.0, 2.0, 1.0]])
+    labels = np.array([0, 2, 1])
+    np.testing.assert_array_equal(Accuracy().measure(scores, labels, 0.0, 3.0), [1, 3])
+    np.testing.assert_array_equal(TopK(2).measure(scores, labels, 0.0, 3.0), [2, 3])
+
+
+def test_confusion_refuses_what_it_cannot_count():
+    """More outputs than classes, and labels out of range, are errors."""
+    with pytest.raises(ValueError, match=r"`classes` \(=3\) must be >= the number of outputs, 4"):
+        ConfusionMatrix(3).measure(np.eye(4), np.zeros(4, int), 0.0, 4.0)
+    with pytest.raises(ValueError, match=r"`targets` \(=7\) must be labels within \[0, 3\)"):
+        ConfusionMatrix(3).measure(np.eye(3), np.array([0, 7, 1]), 0.0, 3.0)

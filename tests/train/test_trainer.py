@@ -10,7 +10,7 @@ import pytest
 import distdl
 from distdl import data, nn, optim, parallel, train
 from distdl.comm import SerialCommunicator
-from distdl.core.errors import ArgumentError, ArgumentTypeError, FileFormatError
+from distdl.core.errors import ArgumentError, ArgumentTypeError, FileFormatError, PeerError
 from distdl.train import run as run_module
 
 
@@ -231,3 +231,64 @@ def test_draws_of_a_model_with_two_dropouts_differ():
     x = distdl.tensor(np.ones((4, 64), np.float32))
     masks = [layer(x).data for layer in (first, second, first)]
     assert not any((a == b).all() for i, a in enumerate(masks) for b in masks[:i])
+
+
+@pytest.mark.mpi(min_size=2)
+@pytest.mark.parametrize("what", ["steps", "rows"])
+def test_ranks_that_would_take_other_steps_are_refused(comm, what):
+    """Loaders and data sets of different lengths are an error that names the ranks, not a hang."""
+    rows = (48 if comm.rank else 40) if what == "steps" else 40 - min(comm.rank, 1)
+    source = make_data(rows)
+    loader = data.DataLoader(source, batch_size=8) if what == "steps" else source
+    with pytest.raises(PeerError, match=rf"rank 0 has {what} = \d+ an epoch, rank 1 has \d+"):
+        make_trainer(comm).fit(loader, batch_size=None if what == "steps" else 8)
+
+
+@pytest.mark.mpi
+def test_a_hand_written_mean_counts_by_rows(comm):
+    """A loss that says nothing of its denominator trains n ranks to the weights of one, short shares included."""
+    weights = []
+    for ranks in (comm, SerialCommunicator()):
+        distdl.manual_seed(1)
+        model = nn.Linear(6, 1).astype("float64")
+        x, y = make_data(13).arrays
+        rows = data.ArrayDataset(x.astype(np.float64), y.astype(np.float64)[:, None])
+
+        def loss(outputs, targets):
+            return ((outputs - distdl.tensor(targets)) ** 2).mean()
+
+        trainer = train.Trainer(model, optim.SGD(model, lr=0.1), loss, ranks, progress=False, metrics=[])
+        trainer.fit(rows, epochs=2, batch_size=5)
+        weights.append(model.weight.data.copy())
+    np.testing.assert_allclose(*weights, rtol=1e-11)
+
+
+@pytest.mark.mpi
+def test_running_statistics_agree_after_a_fit(comm):
+    """Batch norm's buffers are the same on all ranks after fit(), without validation too."""
+    trainer = make_trainer(comm)
+    trainer.fit(make_data(64), epochs=1, batch_size=16)
+    assert len(set(parallel.replica_digests(trainer.model, comm))) == 1
+
+
+@pytest.mark.mpi
+def test_the_seed_of_a_fit_is_rank_0s(comm):
+    """Ranks that were seeded apart after they were wrapped still share out each epoch."""
+    trainer = make_trainer(comm)
+    seen = []
+    distdl.manual_seed(10 + comm.rank)
+    numbered = data.ArrayDataset(np.arange(24, dtype=np.float32)[:, None].repeat(6, 1), np.zeros(24, np.int64))
+    trainer.fit(numbered, batch_size=8, transform=lambda x: seen.extend(x[:, 0].tolist()) or x)
+    assert sorted(x for share in comm.allgather_object(seen) for x in share) == list(range(24))
+
+
+def test_a_loss_that_is_no_number_is_null_in_the_log(tmp_path):
+    """log.jsonl stays valid JSON."""
+    trainer = make_trainer(SerialCommunicator(), run=tmp_path / "run")
+    source = make_data(16)
+    source.arrays[0][:] = np.nan
+    trainer.fit(source, batch_size=16)
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    record = json.loads(lines[-1], parse_constant=lambda name: pytest.fail(name))
+    assert record["loss"] is None
+    assert record["accuracy"] == 0.0
