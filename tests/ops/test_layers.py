@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import distdl.ops.loss  # noqa: F401 - registers its operations
 from distdl.core import random
 from distdl.core.errors import ArgumentError, ArgumentTypeError
 from distdl.ops.activation import gelu, relu, sigmoid, softplus
