@@ -88,8 +88,8 @@ def _models() -> Iterator[tuple[nn.Module, tuple[int, ...]]]:
     yield _classifier(nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Dropout(0.5), nn.LayerNorm(48), width=48), (8, 8)
     yield _classifier(nn.Linear(16, 24), nn.BatchNorm1d(24), nn.GELU(), nn.Linear(24, 8, bias=False), width=8), (16,)
     for channels in (1, 3):
-        first = nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
-        second = nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+        first: tuple[nn.Module, ...] = nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+        second: tuple[nn.Module, ...] = nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
         yield _classifier(*first, *second, nn.Flatten(), width=256), (8, 8, channels)
         second = nn.Conv2d(32, 32, 3, padding=1), nn.LeakyReLU(), nn.MaxPool2d(2)
         yield _classifier(nn.Conv2d(channels, 32, 5, bias=False), *second, nn.Flatten(), width=128), (8, 8, channels)
