@@ -53,9 +53,13 @@ class _Container(Module):
         self.register_module(str(len(self)), module)
         return self
 
-    def __getitem__(self, index: int) -> Module:
+    def __getitem__(self, index: Any) -> Any:
+        """Return a module, or for a slice a container of the same kind that shares its modules."""
         modules: list[Module] = list(self._modules.values())
-        return modules[index]
+        return self._of(modules[index]) if isinstance(index, slice) else modules[index]
+
+    def _of(self, modules: list[Module]) -> Any:
+        return type(self)(modules)
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -76,6 +80,9 @@ class Sequential(_Container):
 
     def __init__(self, *modules: Module):
         super().__init__(modules)
+
+    def _of(self, modules: list[Module]) -> Any:
+        return type(self)(*modules)
 
     def forward(self, x: Any) -> Any:
         modules = list(self._modules.values())

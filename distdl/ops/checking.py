@@ -28,11 +28,17 @@ def check_images(x: np.ndarray, channels: int | None = None) -> None:
         raise bad_shape("x", x, f"(N, H, W, {'C' if channels is None else channels})", IMAGES)
 
 
+_OF_LAYERS = frozenset({"w", "b", "weight", "bias"})
+
+
 def check_like(name: str, array: np.ndarray, x: np.ndarray, shape: tuple[int, ...], why: str = "") -> None:
     """Raise unless `array` has this shape, and the type of `x`."""
     if array.shape != shape:
         raise bad_shape(name, array, str(shape), why)
     if array.dtype != x.dtype:
-        raise ArgumentTypeError(
-            f"`x` (dtype {x.dtype}) must have the type of `{name}`, {array.dtype}: x.astype(np.{array.dtype})"
-        )
+        if name in _OF_LAYERS:
+            # The layer has had its type for long: the input is the newcomer.
+            raise ArgumentTypeError(
+                f"`x` (dtype {x.dtype}) must have the type of `{name}`, {array.dtype}: x.astype(np.{array.dtype})"
+            )
+        raise ArgumentTypeError(f"`{name}` (dtype {array.dtype}) must have the type of `x`, {x.dtype}")

@@ -196,6 +196,8 @@ def binary_cross_entropy_with_logits(
     check_like("target", target, logits, logits.shape, "targets have the shape of the logits")
     w = _broadcast("weight", weight, logits)
     p = _broadcast("pos_weight", pos_weight, logits)
+    if target.size and not (target.min() >= 0 and target.max() <= 1):
+        raise ArgumentError(f"`target` (from {target.min():g} to {target.max():g}) must be within [0, 1]")
     # log(1 + exp(-x)) and log(1 + exp(x)) = x + log(1 + exp(-x)), neither of which overflows.
     off = np.logaddexp(0, -logits).astype(logits.dtype, copy=False)
     positive = p * target

@@ -44,6 +44,8 @@ class Optimizer:
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add a group: "params" and options that differ from the defaults."""
+        if "params" not in group:
+            raise checks.bad_value("group", sorted(group), 'must have "params"')
         names, parameters = _named(group["params"])
         self._check_options(group.keys() - {"params"})
         known = {id(parameter) for parameter in self.parameters()}
@@ -172,6 +174,8 @@ class Optimizer:
         Raises:
             ArgumentError: groups, names, options or shapes do not fit; nothing was taken over then.
         """
+        if not {"groups", "state"} <= state.keys():
+            raise checks.bad_value("state", sorted(state), 'must have "groups" and "state", as state_dict() gives it')
         groups, states = state["groups"], state["state"]
         names = [name for name, _ in self.named_parameters()]
         if len(groups) != len(self.param_groups) or set(names) != set(states):

@@ -176,3 +176,13 @@ def test_anomalies_are_found_in_joined_operations():
     model[0].weight.numpy()[0] = 5
     with pytest.raises(distdl.core.errors.GraphError, match="written to after `linear`"):
         loss.backward()
+
+
+def test_a_slice_of_a_container_is_a_container():
+    """Sequential and ModuleList share their modules with what a slice of them gives."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    head = model[:2]
+    assert type(head) is nn.Sequential
+    assert head[0] is model[0]
+    np.testing.assert_array_equal(head(drawn((2, 4))).data, model[1](model[0](drawn((2, 4)))).data)
+    assert [type(nn.ModuleList(model)[1:]), len(nn.ModuleList(model)[1:])] == [nn.ModuleList, 2]

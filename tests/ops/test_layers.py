@@ -237,3 +237,11 @@ def test_wrong_types_are_named(call, message):
     """Integers are no activations, and two float types do not mix."""
     with pytest.raises(ArgumentTypeError, match=message):
         call()
+
+
+def test_targets_of_binary_cross_entropy_are_probabilities():
+    """Targets outside [0, 1], and NaN, are refused."""
+    bce = OPS["binary_cross_entropy_with_logits"]
+    for wrong in (-0.1, 1.5, np.nan):
+        with pytest.raises(ArgumentError, match=r"`target` .* must be within \[0, 1\]"):
+            bce(normal(3), np.array([0, 1, wrong], np.float32))
