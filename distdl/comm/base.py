@@ -15,7 +15,7 @@ from ..core.errors import PeerError
 
 OPERATIONS = ("sum", "max", "min")
 
-_COMMON = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+_FLOAT32 = np.dtype(np.float32)
 _DTYPES = np.typecodes["AllInteger"] + "?fd"
 
 
@@ -62,11 +62,19 @@ class Communicator(ABC):
         """
         if op not in OPERATIONS:
             checks.one_of("op", op, OPERATIONS)
+        # An allreduce of few bytes takes no longer than a handful of questions.
+        if type(array) is np.ndarray and array.dtype is _FLOAT32 and array.flags.carray:
+            self._begin("allreduce")
+            self._allreduce(array, op, scale)
+            return array
         values, plain = _as_array(array)
         if scale != 1.0 and values.dtype.kind != "f":
             raise checks.bad_value("scale", scale, f"must be 1 for an array of {values.dtype}")
         self._begin("allreduce")
-        self._allreduce(values, op, scale)
+        if values.dtype == bool:
+            self._allreduce(values.view(np.uint8), "min" if op == "min" else "max", scale)
+        else:
+            self._allreduce(values, op, scale)
         return values.item() if plain and values.ndim == 0 else values
 
     def broadcast(self, array: Any, root: int = 0) -> Any:
@@ -249,9 +257,6 @@ class Communicator(ABC):
 
 def _as_array(value: Any) -> tuple[np.ndarray, bool]:
     """Return an array that may be overwritten, and whether it was made here."""
-    # Most are; an allreduce of few bytes takes no longer than a handful of such questions.
-    if type(value) is np.ndarray and value.dtype in _COMMON and value.flags.carray:
-        return value, False
     if not isinstance(value, np.ndarray):
         return _check_dtype(value, np.array(value)), True
     _check_dtype(value, value)

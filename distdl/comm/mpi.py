@@ -9,11 +9,11 @@ import numpy as np
 from .base import Communicator
 from .tree import Tree, rescale
 
-_WHOLE_BYTES = 1 << 17
+_WHOLE_BYTES = 1 << 18
 """Between two ranks, MPI's own allreduce is faster up to this size."""
 
 _COMBINE = {"sum": np.add, "max": np.maximum, "min": np.minimum}
-"""What these do with NaN, unlike MPI's operations, does not depend on the order. For booleans they are or, or, and."""
+"""What these do with NaN, unlike MPI's operations, does not depend on the order."""
 
 
 class MPICommunicator(Communicator):
@@ -44,7 +44,7 @@ class MPICommunicator(Communicator):
         self.family: list[MPICommunicator] = parent.family if parent else []
         self.family.append(self)
         self._tree = Tree(self.handle)
-        self._is_pair = self.size == 2
+        self._whole_bytes = _WHOLE_BYTES if self.size == 2 else -1
         self._in_place = MPI.IN_PLACE
         self._mpi_allreduce = self.handle.Allreduce
 
@@ -75,7 +75,7 @@ class MPICommunicator(Communicator):
     def _allreduce(self, array: np.ndarray, op: str, scale: float) -> None:
         # MPI does not promise that an allreduce gives all ranks the same bits, and one of MPICH's does
         # not. But two ranks can only compute a + b.
-        if self._is_pair and op == "sum" and array.nbytes <= _WHOLE_BYTES and array.dtype.kind != "b":
+        if op == "sum" and array.nbytes <= self._whole_bytes:
             self._mpi_allreduce(self._in_place, array)
             if scale != 1.0:
                 rescale(array, scale)
