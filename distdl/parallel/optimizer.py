@@ -55,6 +55,10 @@ class DistributedOptimizer:
         self.synchronizer = GradientSynchronizer(source, comm, bucket_bytes, overlap)
         compare_options(comm, optimizer.param_groups)
 
+    def close(self) -> None:
+        """Give the parameters back: another optimizer may take them, and their gradients stay local."""
+        self.synchronizer.close()
+
     @property
     def comm(self) -> "Communicator":
         """The ranks."""

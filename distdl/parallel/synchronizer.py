@@ -94,7 +94,11 @@ class GradientSynchronizer:
         for i, bucket in enumerate(self.buckets):
             for parameter, view in zip(bucket.parameters, bucket.views, strict=True):
                 if parameter._owner is not None:
-                    raise checks.bad_value("parameters", parameter.name, "has a synchronizer already; close() that one")
+                    raise checks.bad_value(
+                        "parameters",
+                        parameter.name,
+                        "has a synchronizer already: close() it, or the trainer or distributed optimizer that holds it",
+                    )
                 parameter._owner = self
                 parameter._buffer = view
                 self._places[id(parameter)] = i

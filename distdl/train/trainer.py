@@ -71,6 +71,9 @@ class Trainer:
             self.optimizer = optimizer
         else:
             self.optimizer = DistributedOptimizer(optimizer, comm, model=model)
+        known = {id(parameter) for parameter in self.optimizer.parameters()}
+        if not any(id(parameter) in known for parameter in model.parameters()):
+            raise checks.bad_value("optimizer", type(optimizer).__name__, "holds none of the parameters of `model`")
         self.model = model
         self.loss = loss
         self.comm = self.optimizer.comm
@@ -153,6 +156,10 @@ class Trainer:
         finally:
             self.model.train(was_training)
         return meter.results()
+
+    def close(self) -> None:
+        """Give the model's parameters back: another trainer may take them."""
+        self.optimizer.close()
 
     def stop(self) -> None:
         """End the fit after this epoch; every rank must call it, or none."""

@@ -292,3 +292,26 @@ def test_a_loss_that_is_no_number_is_null_in_the_log(tmp_path):
     record = json.loads(lines[-1], parse_constant=lambda name: pytest.fail(name))
     assert record["loss"] is None
     assert record["accuracy"] == 0.0
+
+
+def test_a_second_trainer_takes_a_model_that_was_given_back():
+    """After close() another trainer may be made; before, the message says what to close."""
+    model = make_model()
+
+    def make():
+        return train.Trainer(
+            model, optim.SGD(model, lr=0.1), nn.CrossEntropyLoss(), SerialCommunicator(), progress=False
+        )
+
+    first = make()
+    first.fit(make_data(), batch_size=16)
+    with pytest.raises(ArgumentError, match="or the trainer or distributed optimizer that holds it"):
+        make()
+    first.close()
+    assert make().fit(make_data(), batch_size=16)[0]["loss"] > 0
+
+
+def test_an_optimizer_of_another_model_is_refused():
+    """Nothing would be trained."""
+    with pytest.raises(ArgumentError, match=r"`optimizer` \(='SGD'\) holds none of the parameters of `model`"):
+        train.Trainer(make_model(), optim.SGD(make_model(), lr=0.1), nn.CrossEntropyLoss(), SerialCommunicator())
