@@ -70,6 +70,11 @@ class Communicator(ABC):
         values, plain = _as_array(array)
         if scale != 1.0 and values.dtype.kind != "f":
             raise checks.bad_value("scale", scale, f"must be 1 for an array of {values.dtype}")
+        if plain and values.dtype.kind in "iuf":
+            packed = _pack(values, -1.0 if op == "min" else 1.0)
+            self._begin("allreduce")
+            self._allreduce(packed, op, scale)
+            return _unpack(packed, values.shape)
         self._begin("allreduce")
         if values.dtype == bool:
             self._allreduce(values.view(np.uint8), "min" if op == "min" else "max", scale)
@@ -81,6 +86,11 @@ class Communicator(ABC):
         """Overwrite an array with the root's, and return it; a number or list gives a new value."""
         self._check_rank("root", root)
         values, plain = _as_array(array)
+        if plain and values.dtype.kind in "iuf":
+            packed = _pack(values, 1.0)
+            self._begin("broadcast")
+            self._broadcast(packed, root)
+            return _unpack(packed, values.shape)
         self._begin("broadcast")
         self._broadcast(values, root)
         return values.item() if plain and values.ndim == 0 else values
@@ -263,6 +273,20 @@ def _as_array(value: Any) -> tuple[np.ndarray, bool]:
     if not value.flags.c_contiguous or not value.flags.writeable:
         raise checks.bad_value("array", f"shape {value.shape}", "must be C-contiguous and writable: it is overwritten")
     return value, False
+
+
+def _pack(values: np.ndarray, mark: float) -> np.ndarray:
+    """Return numbers as float64 with a mark behind them if they are not integers: ranks may hold 0 and 0.5."""
+    if values.dtype.kind != "f" and values.size and max(abs(int(values.min())), abs(int(values.max()))) > 1 << 53:
+        raise checks.bad_value("array", int(np.abs(values).max()), "must be an array of integers, beyond 2 ** 53")
+    return np.append(values.astype(np.float64), mark if values.dtype.kind == "f" else 0.0)
+
+
+def _unpack(packed: np.ndarray, shape: tuple[int, ...]) -> Any:
+    values = packed[:-1].reshape(shape)
+    if not packed[-1]:
+        values = np.rint(values).astype(np.int64)
+    return values.item() if not shape else values
 
 
 def _as_contiguous(value: Any) -> np.ndarray:

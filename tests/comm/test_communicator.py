@@ -257,3 +257,20 @@ def test_nan_on_one_rank_is_nan_on_all(comm, op):
         for size in (1, 50_000):
             array = np.full(size, np.nan if comm.rank == rank else 1.0, np.float32)
             assert np.isnan(comm.allreduce(array, op)).all()
+
+
+@pytest.mark.mpi
+def test_plain_numbers_may_be_integers_on_some_ranks(comm):
+    """A running sum that is still 0 on a rank without rows joins floats; integers alone stay integers."""
+    number = 0 if comm.rank else 0.5
+    assert comm.allreduce(number) == 0.5
+    assert comm.allreduce(number, op="max") == 0.5
+    assert comm.allreduce(1.5 if comm.rank == 0 else 2, op="min") == 1.5
+    assert comm.broadcast(number) == 0.5
+    total = comm.allreduce([comm.rank, 1])
+    assert total.dtype == np.int64
+    np.testing.assert_array_equal(total, [sum(range(comm.size)), comm.size])
+    assert type(comm.allreduce(3)) is int
+    assert type(comm.broadcast(3)) is int
+    with pytest.raises(ValueError, match=r"must be an array of integers, beyond 2 \*\* 53"):
+        comm.allreduce(1 << 60)
