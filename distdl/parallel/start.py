@@ -49,6 +49,10 @@ def compare_options(comm: "Communicator", groups: Sequence[dict[str, Any]]) -> N
     mine = [{name: repr(group[name]) for name in sorted(group) if name not in ("params", "names")} for group in groups]
     everywhere = comm.allgather_object(mine)
     for rank, theirs in enumerate(everywhere):
+        if len(theirs) != len(everywhere[0]):
+            raise PeerError(
+                f"the optimizers differ: rank 0 has {len(everywhere[0])} groups, rank {rank} has {len(theirs)}"
+            )
         for i, (first, group) in enumerate(zip(everywhere[0], theirs, strict=True)):
             for name, value in group.items():
                 if value != first.get(name):

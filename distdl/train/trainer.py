@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,7 +153,7 @@ class Trainer:
             with no_grad():
                 for x, y in loader:
                     outputs = self.model(tensor(x))
-                    _measure(meter, outputs, y, self.loss(outputs, y))
+                    _measure(meter, outputs, y, self._loss(outputs, y))
         finally:
             self.model.train(was_training)
         return meter.results()
@@ -239,13 +240,24 @@ class Trainer:
     def _step(self, meter: Meter, x: Any, y: Any) -> float:
         self.optimizer.zero_grad()
         outputs = self.model(tensor(x))
-        loss = self.loss(outputs, y)
-        # A loss without a denominator is a mean over the rows.
-        loss.backward(weight=float(len(outputs)) if loss.denominator is None else None)
+        loss = self._loss(outputs, y)
+        if loss.denominator is not None:
+            loss.backward()
+        elif len(outputs):
+            # A mean over the rows; over none it is NaN: this rank has no part in the step, as step() tells the others.
+            loss.backward(weight=float(len(outputs)))
         self.optimizer.step()
         self.step += 1
         self.step_in_epoch += 1
         return _measure(meter, outputs, y, loss)
+
+    def _loss(self, outputs: Tensor, targets: Any) -> Tensor:
+        if len(outputs):
+            return self.loss(outputs, targets)
+        with warnings.catch_warnings():
+            # NumPy's, about the mean of nothing.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return self.loss(outputs, targets)
 
     def _call(self, event: str, *args: Any) -> None:
         for callback in self.callbacks:

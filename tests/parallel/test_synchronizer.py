@@ -273,6 +273,11 @@ def test_different_options_and_frozen_parameters_are_refused(comm):
     with pytest.raises(PeerError, match=r"group 0 has lr = 0\.2 on rank 0, 0\.1 on rank 1"):
         parallel.DistributedOptimizer(optimizer, comm)
     model = nn.Linear(3, 4)
+    named = list(model.named_parameters())
+    groups = [{"params": [each]} for each in named] if comm.rank else [{"params": named}]
+    with pytest.raises(PeerError, match="rank 0 has 1 groups, rank 1 has 2"):
+        parallel.DistributedOptimizer(optim.SGD(groups, lr=0.1), comm)
+    model = nn.Linear(3, 4)
     model.bias.requires_grad = comm.rank == 0
     with pytest.raises(PeerError, match="'bias' float32 frozen"):
         parallel.DistributedOptimizer(optim.SGD(model, lr=0.1), comm)
