@@ -45,7 +45,8 @@ class Hooks:
             self._leaving.end(INTERRUPTED, "interrupted")
         else:
             text = "".join(traceback.format_exception(kind, error, where))
-            self._leaving.end(1, f"uncaught exception, the job ends\n{text}")
+            is_from_mpi = kind.__module__.partition(".")[0] == "mpi4py"
+            self._leaving.end(1, f"uncaught exception, the job ends\n{text}", is_from_mpi=is_from_mpi)
 
     def exit(self, status: Any = None) -> NoReturn:
         """Stand in for `sys.exit`."""

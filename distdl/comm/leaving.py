@@ -28,6 +28,9 @@ from .mpi import MPICommunicator
 ANSWER_SECONDS = 1.0
 """How long a rank with bad news waits to hear whether it is the first."""
 
+DEATH_SECONDS = 1.0
+"""How long a death may take to be known by rank 0."""
+
 FORWARD_SECONDS = 0.3
 """How long launchers are given to pass on what was printed: one that is told to end the job may drop it."""
 
@@ -104,14 +107,17 @@ class Leaving:
         self._ending = threading.Lock()
         self._watcher = threading.Thread(target=self._watch, name="distdl-leaving", daemon=True)
 
-    def end(self, code: int, news: str, ask: bool = True) -> None:
+    def end(self, code: int, news: str, ask: bool = True, is_from_mpi: bool = False) -> None:
         """Tell the news if no other rank has told any, and end the job with the code; never returns.
 
         Args:
             code: the exit code of the job.
             news: what happened, in words that go on after "rank 1 of 3 on node: ".
             ask: whether another rank could have been first.
+            is_from_mpi: whether MPI failed, as it may when another rank has died: that is the better news then.
         """
+        if is_from_mpi:
+            time.sleep(DEATH_SECONDS)
         if self._ending.acquire(blocking=False) and (not ask or self._is_first()):
             self._tell_and_abort(code, news)
         # Another thread or rank is ending the job, or an abort has returned: MPICH's may.

@@ -129,6 +129,19 @@ def test_a_death_while_the_job_ends_is_not_told(ranks, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_a_death_is_better_news_than_the_error_that_mpi_makes_of_it(ranks, capfd, monkeypatch):
+    """A rank whose message to the dead fails is silent, though it notices first."""
+    monkeypatch.setattr(leaving_module, "DEATH_SECONDS", 0.5)
+    failing = threading.Thread(target=ranks[1].end, args=(1, "MPI error"), kwargs={"is_from_mpi": True})
+    failing.start()
+    ranks[2].link.close()
+    assert ranks[0].ends.wait(1)[0] == (0, "abort", 1)
+    failing.join()
+    error = capfd.readouterr().err
+    assert "rank 2 (host, process 2) has died" in error
+    assert "MPI error" not in error
+
+
 def test_the_death_of_rank_0_is_told_by_rank_1(ranks, capfd):
     """When the hub goes, rank 1 names rank 0 at once; others that live on do so later."""
     ranks[0].link._closed = True
@@ -155,8 +168,9 @@ class Noted:
     def __init__(self):
         self.calls = []
 
-    def end(self, code, news):
+    def end(self, code, news, is_from_mpi=False):
         self.calls.append((code, news))
+        self.is_from_mpi = is_from_mpi
 
     def leave(self):
         self.calls.append("left")
@@ -180,6 +194,15 @@ def test_exceptions_end_the_job(hooks):
     assert "Traceback" in news
     assert "ValueError: broken" in news
     assert interrupted == (INTERRUPTED, "interrupted")
+
+
+def test_errors_of_mpi_are_known(hooks):
+    """They may be what another rank's death looks like."""
+    hooks.on_exception(ValueError, ValueError(), None)
+    assert not hooks._leaving.is_from_mpi
+    error = type("Exception", (RuntimeError,), {"__module__": "mpi4py.MPI"})
+    hooks.on_exception(error, error(), None)
+    assert hooks._leaving.is_from_mpi
 
 
 def test_ctrl_c_while_others_go_on_ends_the_job(hooks, monkeypatch):
