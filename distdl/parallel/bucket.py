@@ -62,16 +62,26 @@ class Bucket:
         for parameter, view, used in zip(self.parameters, self.views, self._used, strict=True):
             parameter.grad = view if used > 0 else None
 
+    def copy(self) -> Earlier:
+        """Copy the gradients out."""
+        self.collect()
+        return self.gradients.copy(), [parameter.grad is not None for parameter in self.parameters]
+
+    def restore(self, earlier: Earlier) -> None:
+        """Put back what `copy` copied out."""
+        self.gradients[...], used = earlier
+        for parameter, view, was_used in zip(self.parameters, self.views, used, strict=True):
+            parameter.grad = view if was_used else None
+
     def take(self) -> Earlier:
         """Copy the gradients out, and leave every parameter without one."""
-        self.collect()
-        taken = self.gradients.copy(), [parameter.grad is not None for parameter in self.parameters]
+        taken = self.copy()
         for parameter in self.parameters:
             parameter.grad = None
         return taken
 
     def add(self, earlier: Earlier) -> None:
-        """Add gradients that `take` copied out."""
+        """Add gradients that `take` has copied out."""
         gradients, used = earlier
         self.gradients += gradients
         for parameter, view, was_used in zip(self.parameters, self.views, used, strict=True):

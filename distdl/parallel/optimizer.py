@@ -9,7 +9,7 @@ from ..core.errors import ArgumentError
 from ..nn import Module
 from ..optim import Optimizer
 from .plan import Auto
-from .start import compare_options
+from .start import compare_options, compare_states
 from .synchronizer import GradientSynchronizer
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class DistributedOptimizer:
         source: Any = parameters if model is None else _WithBuffers(parameters, model)
         self.synchronizer = GradientSynchronizer(source, comm, bucket_bytes, overlap)
         compare_options(comm, optimizer.param_groups)
+        compare_states(comm, optimizer)
 
     def close(self) -> None:
         """Give the parameters back: another optimizer may take them, and their gradients stay local."""
@@ -105,7 +106,7 @@ class DistributedOptimizer:
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Take over what `state_dict` returned; all ranks must load the same."""
         self.optimizer.load_state_dict(state)
 
 

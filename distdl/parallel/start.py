@@ -8,6 +8,8 @@ import numpy as np
 from ..autograd import Parameter
 from ..core import random
 from ..core.errors import PeerError
+from ..optim import Optimizer
+from .digest import digest
 
 if TYPE_CHECKING:
     from ..comm import Communicator
@@ -60,6 +62,28 @@ def compare_options(comm: "Communicator", groups: Sequence[dict[str, Any]]) -> N
                         f"the optimizers differ: group {i} has {name} = {first.get(name)} on rank 0, "
                         f"{value} on rank {rank}"
                     )
+
+
+def compare_states(comm: "Communicator", optimizer: Optimizer) -> None:
+    """Compare the state of an optimizer (its momenta) on all ranks.
+
+    Raises:
+        PeerError: they differ; the message names ranks and parameter.
+    """
+    names = [name for name, _ in optimizer.named_parameters()]
+    everywhere = comm.allgather_object({n: digest(s) for n, s in zip(names, optimizer.state, strict=True) if s})
+    for rank, theirs in enumerate(everywhere):
+        rule = "load the same state on all ranks"
+        if theirs.keys() != everywhere[0].keys():
+            raise PeerError(
+                f"the optimizers differ: rank 0 has a state of {len(everywhere[0])} parameters, "
+                f"rank {rank} of {len(theirs)}: {rule}"
+            )
+        for name, value in theirs.items():
+            if value != everywhere[0][name]:
+                raise PeerError(
+                    f"the optimizers differ: the state of {name!r} on rank {rank} is not that on rank 0: {rule}"
+                )
 
 
 def first_difference(mine: list[Any], theirs: list[Any]) -> int | None:

@@ -118,14 +118,16 @@ class GradientSynchronizer:
 
         Args:
             exact: reduce the weight of every micro-batch (one small collective each), so that the
-                result is the sum of global means whatever the shares.
+                result is the sum of global means whatever the shares. All ranks enter the block; one
+                that has fewer micro-batches than the others has no part in the last ones.
         """
-        before = self._local, self._exact_here
-        self._local, self._exact_here = True, exact
+        before = self._local
+        self._local = True
+        self._exact = self._exact or exact
         try:
             yield
         finally:
-            self._local, self._exact_here = before
+            self._local = before
 
     def begin_backward(self, weight: float | None) -> float:
         """Make room for the gradients of a backward(), and return the factor for its seed.
@@ -142,18 +144,24 @@ class GradientSynchronizer:
                 "say it with loss.backward(weight=rows)"
             )
         if all(parameter.grad is None for bucket in self.buckets for parameter in bucket.parameters):
-            self._weight, self._exact = 0.0, False
+            self._weight = 0.0
         elif not self._due:
             self._earlier = [bucket.take() for bucket in self.buckets]
         self._due = True
-        self._exact = self._exact or self._exact_here
-        if not self._exact:
-            self._weight += weight
-            return 1.0
-        # Scaled to the micro-batch's global weight already, all ranks count alike in the reduction.
+        if self._exact:
+            total = self._meet(weight, is_last=not self._local)
+            return weight * self.comm.size / total if total > 0 else 0.0
+        self._weight += weight
+        return 1.0
+
+    def _meet(self, weight: float, is_last: bool) -> float:
+        """Return the weight of an exact micro-batch over all ranks; after its last a rank waits for the others'."""
+        # Gradients are scaled to the micro-batch's global weight already: all ranks count alike in the reduction.
         self._weight = 1.0
-        total = self.comm.allreduce(weight)
-        return weight * self.comm.size / total if total > 0 else 0.0
+        total, finished = self.comm.allreduce([weight, float(is_last)])
+        while is_last and finished < self.comm.size:
+            _, finished = self.comm.allreduce([0.0, 1.0])
+        return float(total)
 
     @property
     def is_watching(self) -> bool:
@@ -178,10 +186,19 @@ class GradientSynchronizer:
             self._reduce()
 
     def settle(self) -> None:
-        """Reduce now if no backward() has since the last step: this rank had no part in it."""
-        if self._due and self.comm.size > 1:
-            self._check_whole()
-            self._reduce()
+        """Reduce now if no backward() has since the last step: this rank had no part in it.
+
+        Where no rank had one, all keep the gradients that they have.
+        """
+        if not self._due or self.comm.size == 1:
+            return
+        self._check_whole()
+        if self._exact:
+            self._meet(0.0, is_last=True)
+        kept = [bucket.copy() for bucket in self.buckets]
+        if not self._reduce():
+            for bucket, earlier in zip(self.buckets, kept, strict=True):
+                bucket.restore(earlier)
 
     def stepped(self) -> None:
         """Take note that the optimizer has used the gradients."""
@@ -217,7 +234,8 @@ class GradientSynchronizer:
         else:
             self._background.start(reduce)
 
-    def _reduce(self) -> None:
+    def _reduce(self) -> bool:
+        """Reduce all buckets, and return whether any rank had a part in them."""
         while self._started < len(self.buckets):
             self._start()
         if self._background is not None:
@@ -235,6 +253,7 @@ class GradientSynchronizer:
         self._earlier = []
         self._started = 0
         self._weight, self._exact, self._due = 0.0, False, False
+        return total > 0
 
 
 def shrinking(ranks: int) -> float:

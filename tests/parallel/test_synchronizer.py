@@ -6,53 +6,20 @@ import pytest
 import distdl
 from distdl import nn, optim, parallel
 from distdl.comm import SerialCommunicator
-from distdl.core.errors import PeerError
+from tests.parallel.replicas import (
+    MODELS,
+    assert_gradients,
+    batch,
+    collectives,
+    cross_entropy_on,
+    dense,
+    gradients_alone,
+    made,
+    relative_difference,
+    synchronized,
+)
 
-pytestmark = pytest.mark.mpi
-
-
-@pytest.fixture(autouse=True, params=["after", "during", "during, small buckets"])
-def mode(request, monkeypatch):
-    """Every fact holds whether gradients are reduced after backward() or during it."""
-    monkeypatch.setenv("DISTDL_OVERLAP", str(int("during" in request.param)))
-    monkeypatch.setenv("DISTDL_BUCKET_BYTES", "256" if "small" in request.param else "1000")
-
-
-def dense(dtype):
-    return nn.Sequential(nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 5)).astype(dtype)
-
-
-def convolutional(dtype):
-    layers = [nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(6, 5)).astype(dtype)
-
-
-MODELS = {"dense": (dense, (12,)), "convolutional": (convolutional, (6, 6, 2))}
-
-
-def made(build, dtype, seed=3):
-    distdl.manual_seed(seed)
-    return build(dtype)
-
-
-def batch(shape, step, rows, dtype):
-    random = np.random.default_rng(step)
-    return random.normal(size=(rows, *shape)).astype(dtype), random.integers(0, 5, rows)
-
-
-def train_alone(model, shape, steps, rows, dtype):
-    optimizer = optim.SGD(model, lr=0.05, momentum=0.9, weight_decay=1e-3)
-    for step in range(steps):
-        x, y = batch(shape, step, rows, dtype)
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(distdl.tensor(x)), y).backward()
-        optimizer.step()
-
-
-def relative_difference(model, reference):
-    ours = np.concatenate([a.ravel() for a in model.state_dict().values()])
-    theirs = np.concatenate([a.ravel() for a in reference.state_dict().values()])
-    return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+pytestmark = [pytest.mark.mpi, pytest.mark.usefixtures("mode")]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -79,31 +46,6 @@ def test_50_steps_on_n_ranks_equal_50_steps_on_one(comm, kind, dtype):
         nn.functional.cross_entropy(reference(distdl.tensor(x)), y).backward()
         reference_optimizer.step()
     assert relative_difference(model, reference) <= (1e-5 if dtype == "float32" else 1e-11)
-
-
-def gradients_alone(build, dtype, *losses):
-    """Return the gradients of a sum of losses on one rank, by name."""
-    model = made(build, dtype)
-    for loss in losses:
-        loss(model).backward()
-    return {name: parameter.grad for name, parameter in model.named_parameters()}
-
-
-def assert_gradients(model, expected, tolerance=1e-12):
-    for name, parameter in model.named_parameters():
-        if expected[name] is None:
-            assert parameter.grad is None, name
-        else:
-            np.testing.assert_allclose(parameter.grad, expected[name], rtol=tolerance, atol=tolerance, err_msg=name)
-
-
-def synchronized(comm, build=dense):
-    model = made(build, "float64")
-    return model, parallel.GradientSynchronizer(model, comm)
-
-
-def cross_entropy_on(x, y, **options):
-    return lambda model: nn.functional.cross_entropy(model(distdl.tensor(x)), y, **options)
 
 
 def test_gradients_are_global_when_backward_returns(comm):
@@ -184,46 +126,6 @@ def test_a_rank_without_backward_joins_in_step(comm):
     assert any((before[name] != array).any() for name, array in model.state_dict().items())
 
 
-def test_a_second_backward_adds(comm):
-    """Two synchronized backwards before a step give the sum of their global gradients."""
-    model, _ = synchronized(comm)
-    batches = [batch((12,), step, 9 + step, "float64") for step in range(3)]
-    for x, y in batches:
-        cross_entropy_on(x[comm.rank :: comm.size], y[comm.rank :: comm.size])(model).backward()
-    assert_gradients(model, gradients_alone(dense, "float64", *[cross_entropy_on(x, y) for x, y in batches]))
-
-
-@pytest.mark.parametrize("exact", [False, True])
-def test_accumulation_without_synchronizing(comm, exact):
-    """Micro-batches within no_sync() and one outside give the sum of the global gradients, in one reduction."""
-    model, synchronizer = synchronized(comm)
-    # Equal shares of every micro-batch; with exact=True any shares do.
-    rows = [5, 7, 4] if exact else [2 * comm.size, 3 * comm.size, comm.size]
-    batches = [batch((12,), step, n, "float64") for step, n in enumerate(rows)]
-    shares = [(x[comm.rank :: comm.size], y[comm.rank :: comm.size]) for x, y in batches]
-    before = synchronizer.comm.collectives
-    with synchronizer.no_sync(exact=exact):
-        for x, y in shares[:-1]:
-            cross_entropy_on(x, y)(model).backward()
-    within = synchronizer.comm.collectives - before
-    cross_entropy_on(*shares[-1])(model).backward()
-    assert_gradients(model, gradients_alone(dense, "float64", *[cross_entropy_on(x, y) for x, y in batches]))
-    if comm.size > 1:
-        assert within == (2 if exact else 0)
-        assert synchronizer.reductions == len(synchronizer.buckets)
-
-
-def test_discarded_accumulation_leaves_no_trace(comm):
-    """zero_grad() after no_sync() forgets the gradients and their weights."""
-    x, y = batch((12,), 0, 11, "float64")
-    model, synchronizer = synchronized(comm)
-    with synchronizer.no_sync():
-        (model(distdl.tensor(x)) ** 2).mean().backward(weight=1 + 100 * comm.rank)
-    model.zero_grad()
-    cross_entropy_on(x[comm.rank :: comm.size], y[comm.rank :: comm.size])(model).backward()
-    assert_gradients(model, gradients_alone(dense, "float64", cross_entropy_on(x, y)))
-
-
 @pytest.mark.parametrize(("bucket_bytes", "buckets"), [(1, 4), (10**6, 1)])
 def test_one_collective_per_bucket_and_step(comm, bucket_bytes, buckets):
     """Small buckets hold a parameter each, a large one all; each is reduced once a step."""
@@ -239,11 +141,6 @@ def test_one_collective_per_bucket_and_step(comm, bucket_bytes, buckets):
     assert collectives(comm) - before == (3 * buckets if comm.size > 1 else 0)
 
 
-def collectives(comm):
-    """Count those of all communicators of this job: buckets may have one of their own."""
-    return sum(part.collectives for part in comm.family) if comm.size > 1 else comm.collectives
-
-
 def test_gradients_are_views_of_the_bucket(comm):
     """Backward writes into the bucket itself: nothing is packed or copied afterwards."""
     model, synchronizer = synchronized(comm)
@@ -253,42 +150,6 @@ def test_gradients_are_views_of_the_bucket(comm):
         for parameter in bucket.parameters:
             assert np.shares_memory(parameter.grad, bucket.flat)
             assert parameter.grad.ctypes.data % 64 == 0
-
-
-def test_ranks_start_from_rank_0(comm):
-    """Parameters and buffers of all ranks are rank 0's after the constructor, whatever the seeds were."""
-    distdl.manual_seed(100 + comm.rank)
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    model[1].running_mean += comm.rank
-    parallel.DistributedOptimizer(optim.SGD(model, lr=0.1), comm, model=model)
-    assert len(set(parallel.replica_digests(model, comm))) == 1
-    assert (model[1].running_mean == 0).all()
-
-
-@pytest.mark.mpi(min_size=2)
-def test_different_options_and_frozen_parameters_are_refused(comm):
-    """Ranks that would update differently get an error that names option or parameter, and the ranks."""
-    model = nn.Linear(3, 4)
-    optimizer = optim.SGD(model, lr=0.1 if comm.rank else 0.2)
-    with pytest.raises(PeerError, match=r"group 0 has lr = 0\.2 on rank 0, 0\.1 on rank 1"):
-        parallel.DistributedOptimizer(optimizer, comm)
-    model = nn.Linear(3, 4)
-    named = list(model.named_parameters())
-    groups = [{"params": [each]} for each in named] if comm.rank else [{"params": named}]
-    with pytest.raises(PeerError, match="rank 0 has 1 groups, rank 1 has 2"):
-        parallel.DistributedOptimizer(optim.SGD(groups, lr=0.1), comm)
-    model = nn.Linear(3, 4)
-    model.bias.requires_grad = comm.rank == 0
-    with pytest.raises(PeerError, match="'bias' float32 frozen"):
-        parallel.DistributedOptimizer(optim.SGD(model, lr=0.1), comm)
-
-
-@pytest.mark.mpi(min_size=2)
-def test_different_models_are_refused(comm):
-    """A rank with another width gets an error that names ranks, parameter and shapes."""
-    model = nn.Linear(3, 4 if comm.rank else 5)
-    with pytest.raises(PeerError, match=r"ranks \d and \d hold different models.*'weight' float32 \(3, \d\)"):
-        parallel.GradientSynchronizer(model, comm)
 
 
 @pytest.mark.mpi(min_size=2)
