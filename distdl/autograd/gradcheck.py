@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..core import checks
-from ..core.errors import GraphError
+from ..core.errors import ArgumentError, GraphError
 from .mode import no_grad
 from .tensor import Tensor
 
@@ -31,10 +31,13 @@ def gradcheck(
     Raises:
         GraphError: a gradient is wrong; the message shows the worst value, analytic above numeric.
     """
-    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    inputs = [inputs] if isinstance(inputs, (Tensor, np.ndarray)) else list(inputs)
     checked = [i for i, value in enumerate(inputs) if isinstance(value, Tensor) and value.requires_grad]
     if not checked:
-        raise checks.bad_value("inputs", len(inputs), "must hold a tensor that requires a gradient")
+        kinds = ", ".join(sorted({type(value).__name__ for value in inputs})) or "nothing"
+        raise ArgumentError(
+            f"`inputs` (of {kinds}) must hold a tensor that requires a gradient: distdl.tensor(x, requires_grad=True)"
+        )
     for i in checked:
         if inputs[i].dtype != np.float64:
             raise checks.bad_type(f"inputs[{i}]", inputs[i].dtype, "must be float64 for finite differences")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +195,9 @@ class Operators:
         return apply(activation.tanh, self)
 
     def clip(self, minimum: float | None = None, maximum: float | None = None) -> Tensor:
-        return apply(elementwise.clip, self, minimum=minimum, maximum=maximum)
+        # A NumPy scalar has a type of its own, to which the result would be promoted.
+        low, high = (bound.item() if isinstance(bound, np.generic) else bound for bound in (minimum, maximum))
+        return apply(elementwise.clip, self, minimum=low, maximum=high)
 
     def astype(self, dtype: Any) -> Tensor:
         return apply(elementwise.astype, self, dtype=np.dtype(dtype))
@@ -233,8 +236,16 @@ class Operators:
         extents = shape_[0] if len(shape_) == 1 and isinstance(shape_[0], (tuple, list)) else shape_
         return apply(shape.reshape, self, shape=tuple(extents))
 
-    def flatten(self) -> Tensor:
-        return self.reshape(-1)
+    def flatten(self, start_axis: int = 0, end_axis: int = -1) -> Tensor:
+        """Join the axes from one to another, both included, into one."""
+        ndim = max(self.ndim, 1)
+        for name, axis in (("start_axis", start_axis), ("end_axis", end_axis)):
+            if not -ndim <= checks.integer(name, axis) < ndim:
+                raise checks.bad_value(name, axis, f"must be an axis of the tensor, which has {self.ndim}")
+        start, end = start_axis % ndim, end_axis % ndim
+        if start > end:
+            raise checks.bad_value("start_axis", start_axis, f"must not come after `end_axis` (={end_axis})")
+        return self.reshape(*self.shape[:start], math.prod(self.shape[start : end + 1]), *self.shape[end + 1 :])
 
     def transpose(self, *axes: Any) -> Tensor:
         if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):

@@ -22,7 +22,7 @@ class FileFormatError(DistdlError, ValueError):
 
 
 class MissingDataError(DistdlError, FileNotFoundError):
-    """A data set is not on this machine; the message says how to get it."""
+    """A file, directory or data set is not on this machine; of data sets the message says how to get them."""
 
 
 class LaunchError(DistdlError, RuntimeError):

@@ -92,9 +92,12 @@ def write_durably(path: StrPath, content: bytes | bytearray | memoryview) -> Non
         content: its new content.
 
     Raises:
+        MissingDataError: the directory does not exist.
         OSError: the disk is full, or the directory cannot be written; the old file is as it was.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise MissingDataError(f"{path}: cannot be written, there is no directory {path.parent}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:

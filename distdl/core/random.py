@@ -34,7 +34,10 @@ class _State:
 
 
 def manual_seed(seed: int) -> None:
-    """Set the seed of every draw of distdl: initial weights, dropout, shuffling, augmentation."""
+    """Set the seed of every draw of distdl: initial weights, dropout, shuffling, augmentation.
+
+    A sampler that you make yourself has a seed of its own, which all ranks must give alike.
+    """
     _State.seed = checks.integer("seed", seed, 0)
     _State.streams = 0
     _State.initial = generator("initial weights")
@@ -168,6 +171,22 @@ def current_batch(rows: int | None = None) -> Batch:
             batch.epoch, np.repeat(batch.samples, times) * times + np.tile(np.arange(times), len(batch.samples))
         )
     return Batch(0, np.arange(rows or 0))
+
+
+class Calls:
+    """Counts the draws of one purpose: within a batch that a loader has named, else without end."""
+
+    def __init__(self) -> None:
+        self._batch: Batch | None = None
+        self._count = 0
+
+    def next(self) -> int:
+        """Return the number of this call."""
+        batch = named_batch()
+        # What is used twice on a batch draws anew; without a batch every call counts.
+        self._count = 0 if batch is not None and batch is not self._batch else self._count + 1
+        self._batch = batch
+        return self._count
 
 
 @contextlib.contextmanager

@@ -56,7 +56,11 @@ class Fetcher:
             start += len(chunk)
 
     def _collated(self, epoch: int, samples: np.ndarray, rows: list[Any]) -> Any:
-        return self._transformed(epoch, samples, (self.collate_fn or default_collate)(rows))
+        batch = (self.collate_fn or default_collate)(rows)
+        # Lists of arrays are what PyTorch's collate functions return; one of text is a part itself.
+        if isinstance(batch, list) and any(hasattr(part, "ndim") for part in batch):
+            batch = tuple(batch)
+        return self._transformed(epoch, samples, batch)
 
     def _transformed(self, epoch: int, samples: np.ndarray, batch: Any) -> Any:
         if self.transform is None and self.batch_transform is None:
@@ -66,6 +70,7 @@ class Fetcher:
                 batch = self._with_inputs(batch)
             if self.batch_transform is not None:
                 batch = self.batch_transform(*batch) if isinstance(batch, tuple) else self.batch_transform(batch)
+                _check_returned("batch_transform", self.batch_transform, batch)
         return batch
 
     def _with_inputs(self, batch: Any) -> Any:
@@ -74,6 +79,11 @@ class Fetcher:
                 "transform", self.transform, "needs batches of arrays; give `batch_transform` for dicts"
             )
         assert self.transform is not None
-        if isinstance(batch, tuple):
-            return (self.transform(batch[0]), *batch[1:])
-        return self.transform(batch)
+        inputs = self.transform(batch[0] if isinstance(batch, tuple) else batch)
+        _check_returned("transform", self.transform, inputs)
+        return (inputs, *batch[1:]) if isinstance(batch, tuple) else inputs
+
+
+def _check_returned(name: str, function: Any, result: Any) -> None:
+    if result is None:
+        raise checks.bad_type(name, function, "must return what it makes, not None")

@@ -39,7 +39,7 @@ class DataLoader:
         prefetch: int = 2,
         transform: Callable[[Any], Any] | None = None,
         batch_transform: Callable[..., Any] | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         """Plan to read `dataset`.
 
@@ -58,7 +58,7 @@ class DataLoader:
                 gathered at once, as a thread would cost more.
             transform: applied to the inputs, the batch's first part.
             batch_transform: called as `batch_transform(*batch)`, after `transform`; returns the batch.
-            seed: of the shuffling; only without a sampler.
+            seed: of the shuffling, by default the one of `manual_seed`; only without a sampler, which has its own.
 
         Raises:
             ValueError: a number out of range, an empty data set, or arguments that exclude each other.
@@ -77,6 +77,7 @@ class DataLoader:
         if self._streams:
             self._check_stream(shuffle)
         elif sampler is None and batch_sampler is None:
+            seed = random.get_seed() if seed is None else seed
             self.sampler = DistributedSampler(dataset, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
         self._fetch = Fetcher(dataset, collate_fn, transform, batch_transform)
         self._pool: WorkerPool | None = None

@@ -22,17 +22,12 @@ class Dropout(Module):
         super().__init__()
         self.p = checks.real("p", p, 0.0, 1.0)
         self._stream = random.next_stream()
-        self._batch: random.Batch | None = None
-        self._calls = 0
+        self._calls = random.Calls()
 
     def forward(self, x: Any) -> Tensor:
         if not self.training or self.p == 0:
             return x  # type: ignore[no-any-return]
-        batch = random.named_batch()
-        # A layer that is used twice on a batch drops different values; without a batch every call counts.
-        self._calls = 0 if batch is not None and batch is not self._batch else self._calls + 1
-        self._batch = batch
-        key = random.key("dropout", self._stream, self._calls)
+        key = random.key("dropout", self._stream, self._calls.next())
         rows = random.current_batch(len(x))
         return functional.dropout_keyed(x, self.p, key, rows.epoch, rows.samples)
 

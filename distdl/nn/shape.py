@@ -16,11 +16,7 @@ class Flatten(Module):
         self.end_axis = checks.integer("end_axis", end_axis)
 
     def forward(self, x: Any) -> Tensor:
-        start, end = (axis % x.ndim for axis in (self.start_axis, self.end_axis))
-        length = 1
-        for extent in x.shape[start : end + 1]:
-            length *= extent
-        flat: Tensor = x.reshape(*x.shape[:start], length, *x.shape[end + 1 :])
+        flat: Tensor = x.flatten(self.start_axis, self.end_axis)
         return flat
 
 

@@ -43,6 +43,20 @@ def check_labels(labels: np.ndarray, logits: np.ndarray, ignore_index: int) -> n
     return np.array(labels, np.int64, order="C", copy=labels.dtype != np.int64 or not labels.flags.writeable or None)
 
 
+def check_probabilities(labels: np.ndarray, logits: np.ndarray) -> None:
+    """Raise unless `labels` are probabilities of classes, of the shape of the logits (N, ..., C)."""
+    if labels.shape == logits.shape[:-1]:
+        raise ArgumentTypeError(
+            f"`labels` (dtype {labels.dtype}) must be integers, the indices of classes; "
+            f"floats are probabilities, of the logits' shape {logits.shape}"
+        )
+    if labels.shape != logits.shape:
+        raise bad_shape("labels", labels, str(logits.shape), "probabilities of classes")
+    if not (labels >= 0).all():
+        worst = labels[~(labels >= 0)][0]
+        raise ArgumentError(f"`labels` (with {worst}) must be >= 0: floats are probabilities of classes")
+
+
 def check_weight(weight: np.ndarray | None, logits: np.ndarray) -> np.ndarray:
     """Return class weights in the type of the logits (N, ..., C), ones by default, or raise."""
     classes = logits.shape[-1]

@@ -11,7 +11,7 @@ from ..kernels.registry import dense
 from ..kernels.softmax import cross_entropy as cross_entropy_kernel
 from .broadcast import sum_to
 from .checking import bad_shape, check_float, check_like
-from .labels import check_classes, check_labels, check_weight, cross_entropy_denominator
+from .labels import check_classes, check_labels, check_probabilities, check_weight, cross_entropy_denominator
 from .reduce_loss import reduce_loss
 from .registry import op
 
@@ -84,7 +84,7 @@ def cross_entropy(
     labels = np.asarray(labels)
     weights = check_weight(weight, logits)
     if labels.dtype.kind == "f":
-        check_like("labels", labels.astype(logits.dtype, copy=False), logits, logits.shape, "probabilities of classes")
+        check_probabilities(labels, logits)
         return _soft_cross_entropy(logits, labels, weights, label_smoothing, reduction)
     labels = check_labels(labels, logits, ignore_index)
     denominator = cross_entropy_denominator(labels, weight, ignore_index)

@@ -28,6 +28,7 @@ class Adam(Optimizer):
     """
 
     decoupled = False
+    state_keys = "step", "mean", "square"
 
     def __init__(
         self,

@@ -44,6 +44,12 @@ class LRScheduler:
         self._set()
 
     def _set(self) -> None:
+        if len(self.optimizer.param_groups) != len(self.base_lrs):
+            raise checks.bad_value(
+                "optimizer",
+                f"{len(self.optimizer.param_groups)} groups",
+                f"must have the {len(self.base_lrs)} groups that the schedule was made for: add groups before",
+            )
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = self.rate(base, self.last_epoch)
 
@@ -150,6 +156,13 @@ class SequentialLR(LRScheduler):
     """Run one schedule after another: the i-th up to step `milestones[i]`, each counting from its own start."""
 
     def __init__(self, optimizer: Any, schedulers: list[LRScheduler], milestones: list[int]):
+        for i, scheduler in enumerate(schedulers):
+            if not isinstance(scheduler, LRScheduler):
+                raise checks.bad_type(
+                    f"schedulers[{i}]", type(scheduler).__name__, "must be a schedule that goes by the step count alone"
+                )
+        if not schedulers:
+            raise checks.bad_value("schedulers", schedulers, "must not be empty")
         if len(milestones) != len(schedulers) - 1 or sorted(milestones) != list(milestones):
             raise checks.bad_value("milestones", milestones, f"must be {len(schedulers) - 1} rising step counts")
         self.schedulers = list(schedulers)

@@ -22,7 +22,8 @@ class Optimizer:
     """Holds parameters in groups, and updates them from their gradients.
 
     A rule defines `update(parameter, gradient, state, group)`, and checks its options in `check`. It may
-    define `state_names` and `update_segments` too, to update many parameters by one call of a kernel.
+    define `state_names` and `update_segments` too, to update many parameters by one call of a kernel, and
+    `state_keys`, what a parameter's state holds, to have loaded states checked.
 
     Args:
         parameters: parameters; (name, parameter) pairs; dicts with "params" and the group's own
@@ -33,6 +34,8 @@ class Optimizer:
         param_groups: dicts of "params", "names" and options; changing an option takes effect at the next step.
         state: for each parameter, in the order of the groups, a dict of arrays and numbers.
     """
+
+    state_keys: tuple[str, ...] = ()
 
     def __init__(self, parameters: Any, defaults: Mapping[str, Any]):
         self.defaults = dict(defaults)
@@ -100,7 +103,8 @@ class Optimizer:
         """Update every parameter that has a gradient.
 
         Raises:
-            ArgumentError: a gradient has not its parameter's shape; nothing was updated then.
+            ArgumentError: a gradient has not its parameter's shape, or a group's `lr` has become negative or
+                infinite; nothing was updated then.
         """
         parameters = self.parameters()
         settle_gradients(parameters)
@@ -119,6 +123,7 @@ class Optimizer:
         states = iter(self.state)
         work = []
         for group in self.param_groups:
+            checks.real("lr", group["lr"], 0.0)
             entries: list[Entry] = []
             for name, parameter, state in zip(group["names"], group["params"], states, strict=False):
                 gradient = parameter.grad
@@ -186,6 +191,9 @@ class Optimizer:
         for group, saved in zip(self.param_groups, groups, strict=True):
             self._check_options(saved)
             self.check({**group, **saved})
+        for name in names:
+            if self.state_keys and states[name] and set(states[name]) != set(self.state_keys):
+                raise checks.bad_value(f"state[{name!r}]", sorted(states[name]), f"must hold {sorted(self.state_keys)}")
         loaded = [_copy(name, states[name], parameter) for name, parameter in self.named_parameters()]
         for group, saved in zip(self.param_groups, groups, strict=True):
             group.update(saved)

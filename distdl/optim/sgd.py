@@ -31,6 +31,8 @@ class SGD(Optimizer):
         nesterov: needs momentum, and no dampening.
     """
 
+    state_keys = ("velocity",)
+
     def __init__(
         self,
         parameters: Any,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core import checks
+from ..nn import BCEWithLogitsLoss, MSELoss, functional
 
 if TYPE_CHECKING:
     from ..comm import Communicator
@@ -36,6 +37,10 @@ class Metric:
     def result(self, sums: np.ndarray) -> Any:
         """Return the metric's value, JSON-like."""
         raise NotImplementedError
+
+    def fits(self, outputs: np.ndarray, targets: np.ndarray) -> bool:
+        """Say whether there is such a thing for these outputs and targets; asked once, of the first batch."""
+        return True
 
 
 class Loss(Metric):
@@ -85,6 +90,13 @@ class Accuracy(TopK):
         self.name = "accuracy"
 
 
+class DefaultAccuracy(Accuracy):
+    """The accuracy, where nobody has asked for it: left out if one output has one target, as in a regression."""
+
+    def fits(self, outputs: np.ndarray, targets: np.ndarray) -> bool:
+        return targets.ndim < outputs.ndim or (targets.ndim == outputs.ndim > 1 and outputs.shape[-1] > 1)
+
+
 class ConfusionMatrix(Metric):
     """Counts of (label, prediction): entry [i][j] is how many rows of class i were taken for class j.
 
@@ -113,6 +125,15 @@ class ConfusionMatrix(Metric):
         return [[int(n) for n in row] for row in sums.reshape(self.classes, self.classes)]
 
 
+def default_metrics(loss: Any) -> list[Metric]:
+    """Return what is measured beside a loss if nobody says what: the accuracy, if the loss is one of classes."""
+    not_of_classes = isinstance(loss, (MSELoss, BCEWithLogitsLoss)) or loss in (
+        functional.mse_loss,
+        functional.binary_cross_entropy_with_logits,
+    )
+    return [] if not_of_classes else [DefaultAccuracy()]
+
+
 class Meter:
     """Adds up metrics over batches, and over the ranks when asked for the values.
 
@@ -129,6 +150,8 @@ class Meter:
     def update(self, outputs: np.ndarray, targets: Any, loss: float, weight: float) -> None:
         """Add a batch."""
         targets = np.asarray(targets)
+        if not self._sums:
+            self.metrics = [metric for metric in self.metrics if metric.fits(outputs, targets)]
         sums = [metric.measure(outputs, targets, loss, weight) for metric in self.metrics]
         self._sums = [a + b for a, b in zip(self._sums, sums, strict=True)] if self._sums else sums
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..autograd import Tensor, no_grad, tensor
 from ..core import checks
 from ..core.errors import PeerError
@@ -21,7 +23,7 @@ from ..parallel import DistributedOptimizer
 from ..parallel.buffers import synchronize_buffers
 from ..version import __version__
 from .callbacks import Callback, Record
-from .metrics import Accuracy, Loss, Meter, Metric
+from .metrics import Loss, Meter, Metric, default_metrics
 from .progress import Progress
 from .run import JsonLog, LearningCurve, SaveWeights
 
@@ -39,7 +41,7 @@ class Trainer:
         comm: the ranks; by default those of the distributed optimizer, else `distdl.world()`.
         callbacks: called in this order, after the trainer's own.
         reproducible: the same bits on any number of ranks; not built yet, True is refused.
-        metrics: measured beside the loss; by default the accuracy.
+        metrics: measured beside the loss; by default the accuracy, if outputs and targets are those of classes.
         run: name of the directory below `runs/` (or a path) that gets log, weights and learning curve; None: no files.
         progress: show progress on rank 0.
 
@@ -78,7 +80,7 @@ class Trainer:
         self.model = model
         self.loss = loss
         self.comm = self.optimizer.comm
-        self.metrics: list[Metric] = [Loss(), *([Accuracy()] if metrics is None else metrics)]
+        self.metrics: list[Metric] = [Loss(), *(default_metrics(loss) if metrics is None else metrics)]
         own: list[Callback] = [Progress()] if progress else []
         if run is not None:
             directory = Path(run) if isinstance(run, Path) or "/" in run else Path("runs") / run
@@ -142,6 +144,7 @@ class Trainer:
             The value of each metric, the same on all ranks.
         """
         loader = data
+        _check_data(data)
         if not _is_loader(data):
             sampler = GlobalBatchSampler(len(data), batch_size, self.comm.rank, self.comm.size, shuffle=False)
             loader = DataLoader(data, batch_sampler=sampler)
@@ -152,7 +155,7 @@ class Trainer:
         try:
             with no_grad():
                 for x, y in loader:
-                    outputs = self.model(tensor(x))
+                    outputs = self._outputs(x)
                     _measure(meter, outputs, y, self._loss(outputs, y))
         finally:
             self.model.train(was_training)
@@ -185,6 +188,7 @@ class Trainer:
         return min(self.batch_size, self.rows_per_epoch - (self.step_in_epoch - 1) * self.batch_size)
 
     def _loader(self, data: Any, batch_size: int | None, transform: Any, seed: int) -> Any:
+        _check_data(data)
         if _is_loader(data):
             if batch_size is not None or transform is not None:
                 raise checks.bad_value("batch_size", batch_size, "and `transform` belong to the loader that is given")
@@ -239,7 +243,7 @@ class Trainer:
 
     def _step(self, meter: Meter, x: Any, y: Any) -> float:
         self.optimizer.zero_grad()
-        outputs = self.model(tensor(x))
+        outputs = self._outputs(x)
         loss = self._loss(outputs, y)
         if loss.denominator is not None:
             loss.backward()
@@ -250,6 +254,12 @@ class Trainer:
         self.step += 1
         self.step_in_epoch += 1
         return _measure(meter, outputs, y, loss)
+
+    def _outputs(self, x: Any) -> Tensor:
+        outputs = self.model(tensor(x))
+        if not isinstance(outputs, Tensor):
+            raise checks.bad_type("model", type(outputs).__name__, "must return one tensor; write the loop for others")
+        return outputs
 
     def _loss(self, outputs: Tensor, targets: Any) -> Tensor:
         if len(outputs):
@@ -271,6 +281,11 @@ def _measure(meter: Meter, outputs: Tensor, targets: Any, loss: Tensor) -> float
     )
     meter.update(outputs.data, targets.data if isinstance(targets, Tensor) else targets, value, weight)
     return value
+
+
+def _check_data(data: Any) -> None:
+    if isinstance(data, (tuple, list)) and data and all(isinstance(part, (np.ndarray, Tensor)) for part in data):
+        raise checks.bad_type("data", data[0].shape, "and others must be a data set: ArrayDataset(inputs, targets)")
 
 
 def _is_loader(data: Any) -> bool:

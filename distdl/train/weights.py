@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import FileFormatError
-from ..core.files import write_durably
+from ..core.files import file_size, write_durably
 from ..nn import Module
 
 
@@ -34,12 +34,14 @@ def load_weights(model: Module, path: str | os.PathLike[str]) -> None:
     """Read a file that `save_weights` wrote into the parameters and buffers of a module.
 
     Raises:
-        FileFormatError: the file is no whole safetensors file.
+        MissingDataError: there is no such file.
+        FileFormatError: it is no whole safetensors file.
         ArgumentError: names or shapes are not the module's.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    file_size(path)
     try:
         state = load_file(path)
     except SafetensorError as error:

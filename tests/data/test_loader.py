@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import distdl
 from distdl.core import random
 from distdl.data import ArrayDataset, DataLoader, DistributedSampler, GlobalBatchSampler, RandomHorizontalFlip, Subset
 from distdl.data.prefetch import Prefetcher
@@ -331,6 +332,33 @@ def test_a_prefetcher_dropped_in_its_own_thread_ends():
     dropped_here.set()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_lists_of_arrays_are_batches():
+    """As PyTorch's collate functions return them: parted, transformed, and empty where a rank has no rows."""
+    loader = DataLoader(
+        ArrayDataset(X, Y),
+        batch_sampler=[[0, 1], []],
+        collate_fn=lambda rows: [np.stack(part) for part in zip(*rows, strict=True)],
+        transform=np.negative,
+    )
+    (x, y), (no_x, no_y) = loader
+    assert (x == -X[:2]).all()
+    assert (y == Y[:2]).all()
+    assert no_x.shape == (0, *X.shape[1:])
+    assert no_y.shape == (0,)
+
+
+def test_the_order_follows_the_seed_of_all_draws():
+    """Unless the loader has one of its own."""
+    orders = []
+    for seed, own in ((1, None), (2, None), (1, None), (1, 5), (2, 5)):
+        distdl.manual_seed(seed)
+        orders.append(
+            np.concatenate([y for _, y in DataLoader(ArrayDataset(X, Y), 4, shuffle=True, seed=own)]).tolist()
+        )
+    assert orders[0] == orders[2] != orders[1]
+    assert orders[3] == orders[4]
 
 
 @pytest.mark.parametrize(

@@ -195,12 +195,43 @@ def test_initialisers():
         (lambda: nn.Module().register_buffer("b", 3), "`array`"),
         (lambda: nn.Module().register_module("m", 3), "`m`"),
         (lambda: setattr(nn.Linear(1, 1), "weight", 3), "`weight`"),
+        (lambda: nn.Flatten(3)(distdl.zeros(2, 3)), r"`start_axis` \(=3\) must be an axis"),
+        (lambda: nn.Flatten(2, 1)(distdl.zeros(2, 3, 4)), r"`start_axis` \(=2\) must not come after"),
+        (lambda: nn.functional.softplus(distdl.zeros(2), beta=0.0), "`beta`"),
+        (lambda: nn.functional.dropout(distdl.zeros(2, 3), -0.5), "`p`"),
+        (lambda: nn.functional.cross_entropy(distdl.zeros(2, 3), np.zeros(2)), "must be integers"),
+        (lambda: nn.functional.cross_entropy(distdl.zeros(2, 3), np.zeros((2, 4))), r"shape \(2, 4\)"),
+        (lambda: nn.functional.cross_entropy(distdl.zeros(2, 3), np.full((2, 3), np.nan)), r"with nan.*>= 0"),
     ],
 )
 def test_misuse_is_named(use, message):
     """Wrong arguments of layers name themselves."""
     with pytest.raises((ValueError, TypeError, NotImplementedError), match=message):
         use()
+
+
+def test_flattening_joins_the_named_axes():
+    """As NumPy's reshape, with axes counted from either end."""
+    x = distdl.tensor(np.arange(24.0).reshape(2, 3, 4))
+    assert nn.Flatten()(x).shape == x.flatten(1).shape == (2, 12)
+    assert x.flatten(-3, -2).shape == (6, 4)
+    assert (x.flatten().data == np.arange(24)).all()
+    assert distdl.tensor(1.0).flatten().shape == (1,)
+
+
+def test_functional_dropout_is_keyed_by_sample():
+    """A sample's draw does not depend on the rows beside it; calls within a batch differ; evaluation drops nothing."""
+    x = distdl.tensor(np.ones((4, 64), np.float32))
+
+    def draws(samples):
+        with distdl.core.random.batch_of(3, samples):
+            return [nn.functional.dropout(x[: len(samples)], 0.25).data for _ in range(2)]
+
+    first, second = draws(np.array([5, 6, 7, 8]))
+    assert (draws(np.array([7, 5]))[0] == first[[2, 0]]).all()
+    assert (first != second).any()
+    assert set(np.unique(first)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert nn.functional.dropout(x, 0.25, training=False) is x
 
 
 def test_init_must_be_called_first():

@@ -89,7 +89,9 @@ def test_groups_have_their_own_options():
         (lambda p: optim.clip_grad_value_(p, -1.0), "`clip_value`"),
         (lambda p: optim.StepLR(optim.SGD(p), 0), "`step_size`"),
         (lambda p: optim.StepLR(object(), 1), "`optimizer`"),
-        (lambda p: optim.SequentialLR(optim.SGD(p), [], [3]), "`milestones`"),
+        (lambda p: optim.SequentialLR(optim.SGD(p), [], []), "`schedulers`"),
+        (lambda p: optim.SequentialLR(optim.SGD(p), [optim.StepLR(optim.SGD(p), 1)], [3]), "`milestones`"),
+        (lambda p: optim.SequentialLR(optim.SGD(p), [optim.ReduceLROnPlateau(optim.SGD(p))], []), "step count alone"),
         (lambda p: optim.scale_lr(0.1, 0, 32), "`batch_size`"),
     ],
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distdl import autograd, optim
+from distdl import autograd, nn, optim
 
 
 def pair(torch, lr):
@@ -75,3 +75,12 @@ def test_groups_keep_their_proportions():
     optimizer.param_groups[0]["lr"] = 9.0
     schedule.step()
     assert schedule.get_last_lr() == [0.25, 0.025]
+
+
+def test_groups_that_came_later_are_named():
+    """A schedule knows the rates of the groups that it was made for, and of no others."""
+    optimizer = optim.SGD(nn.Linear(2, 2), lr=0.1)
+    schedule = optim.StepLR(optimizer, 1)
+    optimizer.add_param_group({"params": nn.Linear(2, 2)})
+    with pytest.raises(ValueError, match="must have the 1 groups that the schedule was made for"):
+        schedule.step()

@@ -132,3 +132,24 @@ def test_groups_may_be_modules_or_single_parameters():
             parameter.grad = np.ones_like(parameter.data)
     optimizer.step()
     assert alone.item() == 0.0
+
+
+def test_a_state_of_another_rule_is_refused():
+    """Adam does not take over momenta, and says what it needs."""
+    parameters = [("w", autograd.Parameter([0.0]))]
+    state = stepped(parameters).state_dict()
+    state["groups"] = optim.Adam(parameters).state_dict()["groups"]
+    with pytest.raises(
+        ArgumentError, match=r"`state\['w'\]` \(=\['velocity'\]\) must hold \['mean', 'square', 'step'\]"
+    ):
+        optim.Adam(parameters).load_state_dict(state)
+
+
+def test_a_rate_that_is_no_number_stops_the_step():
+    """A schedule that went wrong is noticed before it writes NaN into the parameters."""
+    optimizer = stepped([autograd.Parameter([0.0])])
+    before = optimizer.parameters()[0].data.copy()
+    optimizer.param_groups[0]["lr"] = float("nan")
+    with pytest.raises(ArgumentError, match="`lr` .* must be finite"):
+        optimizer.step()
+    assert (optimizer.parameters()[0].data == before).all()

@@ -10,7 +10,7 @@ import pytest
 import distdl
 from distdl import data, nn, optim, parallel, train
 from distdl.comm import SerialCommunicator
-from distdl.core.errors import ArgumentError, ArgumentTypeError, FileFormatError, PeerError
+from distdl.core.errors import ArgumentError, ArgumentTypeError, FileFormatError, MissingDataError, PeerError
 from distdl.train import run as run_module
 
 
@@ -191,12 +191,26 @@ def test_runs_are_named_below_runs(comm, tmp_path, monkeypatch):
     assert comm.rank or (tmp_path / "runs" / "first" / "log.jsonl").is_file()
 
 
+def pair_of_outputs(trainer):
+    """Return a trainer whose model returns two tensors."""
+    trainer.model.register_forward_hook(lambda module, inputs, outputs: (outputs, outputs))
+    return trainer
+
+
 @pytest.mark.parametrize(
     ("use", "error", "message"),
     [
         (lambda t: t.fit(make_data(), epochs=0, batch_size=8), ArgumentError, "`epochs`"),
         (lambda t: t.fit(make_data()), ArgumentError, "`batch_size`"),
         (lambda t: t.fit(make_data(), batch_size=-1), ArgumentError, "`batch_size`"),
+        (lambda t: t.fit((np.zeros((3, 6)), np.zeros(3)), batch_size=2), ArgumentTypeError, "ArrayDataset"),
+        (lambda t: t.evaluate([np.zeros((3, 6)), np.zeros(3)]), ArgumentTypeError, "ArrayDataset"),
+        (
+            lambda t: t.fit(make_data(), batch_size=8, transform=lambda x: x.fill(0)),
+            ArgumentTypeError,
+            "`transform` .* must return what it makes",
+        ),
+        (lambda t: pair_of_outputs(t).fit(make_data(), batch_size=8), ArgumentTypeError, "`model` .*one tensor"),
         (lambda t: train.Trainer(object(), t.optimizer, t.loss), ArgumentTypeError, "`model`"),
         (lambda t: train.Trainer(t.model, t.optimizer, None), ArgumentTypeError, "`loss`"),
         (lambda t: train.Trainer(t.model, t.optimizer, t.loss, reproducible=True), ArgumentError, "`reproducible`"),
@@ -213,8 +227,27 @@ def test_bad_arguments_are_named(comm, use, error, message):
         use(make_trainer(comm))
 
 
+@pytest.mark.parametrize(
+    ("loss", "columns", "measured"),
+    [(nn.MSELoss(), 2, False), (lambda y, t: ((y - t) ** 2).mean(), 1, False), (nn.functional.cross_entropy, 2, True)],
+)
+def test_a_regression_has_no_accuracy(comm, loss, columns, measured):
+    """Nobody asked for it, and it would mean nothing."""
+    x = np.ones((8, 6), np.float32)
+    model = nn.Linear(6, columns)
+    trainer = train.Trainer(model, optim.SGD(model, lr=0.01), loss, comm, progress=False)
+    (record,) = trainer.fit(data.ArrayDataset(x, np.ones((8, columns), np.float32) / columns), batch_size=4)
+    assert ("accuracy" in record) == measured
+
+
 def test_damaged_weights_are_refused(tmp_path):
-    """A truncated file of weights is named, and so is one of another model."""
+    """A truncated file of weights is named, and so is one of another model, a directory, and none at all."""
+    with pytest.raises(FileFormatError, match="must be a regular file"):
+        train.load_weights(make_model(), tmp_path)
+    with pytest.raises(MissingDataError, match="no such file"):
+        train.load_weights(make_model(), tmp_path / "none")
+    with pytest.raises(MissingDataError, match="there is no directory"):
+        train.save_weights(make_model(), tmp_path / "none" / "weights.safetensors")
     path = tmp_path / "weights.safetensors"
     train.save_weights(make_model(), path, {"epoch": 3})
     with pytest.raises(ArgumentError, match="missing names"):
