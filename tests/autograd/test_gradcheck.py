@@ -24,7 +24,11 @@ def test_gradcheck_finds_wrong_gradients():
 
 @pytest.mark.parametrize(
     ("inputs", "message"),
-    [([distdl.tensor([1.0], requires_grad=True)], "must be float64"), ([distdl.tensor([1.0])], "requires a gradient")],
+    [
+        ([distdl.tensor([1.0], requires_grad=True)], "must be float64"),
+        ([distdl.tensor([1.0])], "requires a gradient"),
+        (np.ones((3, 4)), r"of ndarray\) must hold a tensor that requires a gradient"),
+    ],
 )
 def test_gradcheck_needs_float64_and_gradients(inputs, message):
     """Finite differences in float32 would find errors where there are none."""

@@ -150,6 +150,6 @@ def test_a_rate_that_is_no_number_stops_the_step():
     optimizer = stepped([autograd.Parameter([0.0])])
     before = optimizer.parameters()[0].data.copy()
     optimizer.param_groups[0]["lr"] = float("nan")
-    with pytest.raises(ArgumentError, match="`lr` .* must be finite"):
+    with pytest.raises(ArgumentError, match=r"`lr` .* must be finite"):
         optimizer.step()
     assert (optimizer.parameters()[0].data == before).all()
