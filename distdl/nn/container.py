@@ -8,10 +8,13 @@ from .activation import ReLU
 from .conv import Conv2d
 from .linear import Linear
 from .module import Module
+from .norm import BatchNorm1d, BatchNorm2d
 from .pool import MaxPool2d
 
 # What computes as these define it: a subclass, or a forward() put in later, may do anything.
-_FORWARDS: dict[type, Any] = {kind: kind.forward for kind in (Conv2d, Linear, ReLU, MaxPool2d)}
+_FORWARDS: dict[type, Any] = {
+    kind: kind.forward for kind in (Conv2d, Linear, BatchNorm1d, BatchNorm2d, ReLU, MaxPool2d)
+}
 
 
 def _is_plain(module: Module) -> bool:
@@ -24,7 +27,7 @@ def _joined(modules: list[Module], first: int) -> dict[str, bool]:
     """Return which of the modules behind one can run as part of it, as options of its forward()."""
     module = modules[first]
     options: dict[str, bool] = {}
-    if not isinstance(module, Conv2d | Linear) or not _is_plain(module):
+    if not isinstance(module, Conv2d | Linear | BatchNorm1d | BatchNorm2d) or not _is_plain(module):
         return options
     following = iter(modules[first + 1 : first + 3])
     behind = next(following, None)
@@ -71,7 +74,7 @@ class _Container(Module):
 class Sequential(_Container):
     """Modules applied one after another; without any, the identity.
 
-    A ReLU directly behind a Conv2d or Linear runs as part of it, where no hook looks on; so does a MaxPool2d of
+    A ReLU directly behind a Conv2d, Linear or batch norm runs as part of it, where no hook looks on; so does a MaxPool2d of
     2x2 windows behind a Conv2d, with or without a ReLU between. What comes out is the same.
 
     Args:

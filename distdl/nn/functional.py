@@ -174,16 +174,26 @@ def batch_norm(
     running_mean: np.ndarray,
     running_var: np.ndarray,
     eps: float = 1e-5,
+    relu: bool = False,
 ) -> Tensor:
-    """Normalise the last axis by given statistics, (channels,) each."""
-    return apply(norm_ops.batch_norm, x, weight, bias, eps=eps, use=(running_mean, running_var))
+    """Normalise the last axis by given statistics, (channels,) each; max(., 0) of it if `relu`."""
+    return apply(norm_ops.batch_norm, x, weight, bias, eps=eps, use=(running_mean, running_var), relu=relu)
 
 
 def normalize_batch(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: np.ndarray, variance: np.ndarray, eps: float = 1e-5
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    eps: float = 1e-5,
+    relu: bool = False,
 ) -> Tensor:
-    """Normalise the last axis by the batch's own statistics, which are written to `mean` and (biased) `variance`."""
-    return apply(norm_ops.batch_norm, x, weight, bias, eps=eps, stats=(mean, variance))
+    """Normalise the last axis by the batch's own statistics; max(., 0) of it if `relu`.
+
+    The statistics are written to `mean` and (biased) `variance`.
+    """
+    return apply(norm_ops.batch_norm, x, weight, bias, eps=eps, stats=(mean, variance), relu=relu)
 
 
 def layer_norm(

@@ -46,14 +46,15 @@ class _BatchNorm(Module):
             self.register_buffer("running_var", np.ones(num_features, np.float32))
             self.register_buffer("num_batches_tracked", np.zeros((), np.int64))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
         if x.ndim != self.axes or x.shape[-1] != self.num_features:
             expected = ("rows", *("height", "width")[: self.axes - 2], self.num_features)
             raise checks.bad_value("x", f"shape {x.shape}", f"must have shape ({', '.join(map(str, expected))})")
         if not self.training and self.track_running_stats:
-            return functional.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps)
+            use = self.running_mean, self.running_var
+            return functional.batch_norm(x, self.weight, self.bias, *use, eps=self.eps, relu=relu)
         mean, variance = np.zeros(self.num_features, x.dtype), np.zeros(self.num_features, x.dtype)
-        y = functional.normalize_batch(x, self.weight, self.bias, mean, variance, eps=self.eps)
+        y = functional.normalize_batch(x, self.weight, self.bias, mean, variance, eps=self.eps, relu=relu)
         rows = x.size // self.num_features
         if self.training and self.track_running_stats and rows > 1:
             self._track(mean, variance * (rows / (rows - 1)))

@@ -54,8 +54,7 @@ class Winograd:
             du = _NONE.reshape(0, 0, 0)
             if dw is not None:
                 du = scratch("winograd du", (winograd.PLANES, g.inputs, _whole(g.outputs)), np.float32)
-            # Weights that do not fit the second-level cache are added to less often.
-            plane = self._plane(96 if g.inputs * g.outputs > 1 << 14 else 48)
+            plane = self._plane(self._block())
             planes = [scratch(f"winograd {name}", (winograd.PLANES, plane), np.float32) for name in ("v", "m")]
             db = np.empty(_whole(g.outputs), np.float32)
             winograd.winograd_backward(
@@ -80,6 +79,13 @@ class Winograd:
 
         db = add_parts(each_part(differentiate, len(x), 2 * self.g.cost))
         return gradient if dx else None, db[: g.outputs]
+
+    def _block(self) -> int:
+        """Return the tiles of a block of the backward pass: two sets of planes are to stay in the cache."""
+        if self.g.inputs * self.g.outputs > 1 << 14:
+            # The gradients of the weights do not stay there: they are added to less often.
+            return 144
+        return 36 if max(self.g.inputs, self.g.outputs) > 64 else 48
 
     def _plane(self, tiles: int) -> int:
         return winograd.plane_size(tiles, _whole(max(self.g.inputs, self.g.outputs)))

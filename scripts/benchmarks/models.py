@@ -61,17 +61,15 @@ def _resnet20(nn: Any) -> list[Any]:
     class Block(nn.Module):  # type: ignore[misc]
         def __init__(self, channels: int, width: int, stride: int) -> None:
             super().__init__()
-            self.conv1 = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)
-            self.norm1 = nn.BatchNorm2d(width)
+            first = [nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(width)]
+            second = [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
+            self.inner = nn.Sequential(*first, nn.ReLU(), *second)
             self.relu = nn.ReLU()
-            self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-            self.norm2 = nn.BatchNorm2d(width)
             around = [nn.Conv2d(channels, width, 1, stride=stride, bias=False), nn.BatchNorm2d(width)]
             self.around = nn.Sequential(*(around if stride > 1 else []))
 
         def forward(self, x: Any) -> Any:
-            y = self.norm2(self.conv2(self.relu(self.norm1(self.conv1(x)))))
-            return self.relu(y + self.around(x))
+            return self.relu(self.inner(x) + self.around(x))
 
     layers, channels = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()], 16
     for width in (16, 32, 64):

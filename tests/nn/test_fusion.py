@@ -11,6 +11,9 @@ LAYERS = {
     "conv first": (lambda: nn.Conv2d(3, 8, 3, padding="same", bias=False), (2, 9, 9, 3)),
     "conv strided": (lambda: nn.Conv2d(4, 6, 3, stride=2), (2, 9, 9, 4)),
     "conv depthwise": (lambda: nn.Conv2d(4, 4, 3, groups=4), (2, 9, 9, 4)),
+    "batch norm 2d": (lambda: nn.BatchNorm2d(6), (3, 4, 4, 6)),
+    "batch norm 1d": (lambda: nn.BatchNorm1d(7), (5, 7)),
+    "batch norm evaluated": (lambda: nn.BatchNorm2d(6).eval(), (3, 4, 4, 6)),
     "linear": (lambda: nn.Linear(7, 33), (5, 7)),
     "linear without bias": (lambda: nn.Linear(7, 33, bias=False), (5, 7)),
 }
