@@ -12,9 +12,8 @@ from .norm import BatchNorm1d, BatchNorm2d
 from .pool import MaxPool2d
 
 # What computes as these define it: a subclass, or a forward() put in later, may do anything.
-_FORWARDS: dict[type, Any] = {
-    kind: kind.forward for kind in (Conv2d, Linear, BatchNorm1d, BatchNorm2d, ReLU, MaxPool2d)
-}
+_JOINABLE = Conv2d, Linear, BatchNorm1d, BatchNorm2d
+_FORWARDS: dict[type, Any] = {kind: kind.forward for kind in (*_JOINABLE, ReLU, MaxPool2d)}
 
 
 def _is_plain(module: Module) -> bool:
@@ -27,7 +26,7 @@ def _joined(modules: list[Module], first: int) -> dict[str, bool]:
     """Return which of the modules behind one can run as part of it, as options of its forward()."""
     module = modules[first]
     options: dict[str, bool] = {}
-    if not isinstance(module, Conv2d | Linear | BatchNorm1d | BatchNorm2d) or not _is_plain(module):
+    if not isinstance(module, _JOINABLE) or not _is_plain(module):
         return options
     following = iter(modules[first + 1 : first + 3])
     behind = next(following, None)
@@ -74,8 +73,8 @@ class _Container(Module):
 class Sequential(_Container):
     """Modules applied one after another; without any, the identity.
 
-    A ReLU directly behind a Conv2d, Linear or batch norm runs as part of it, where no hook looks on; so does a MaxPool2d of
-    2x2 windows behind a Conv2d, with or without a ReLU between. What comes out is the same.
+    A ReLU directly behind a Conv2d, Linear or batch norm runs as part of it, where no hook looks on; so does a
+    MaxPool2d of 2x2 windows behind a Conv2d, with or without a ReLU between. What comes out is the same.
 
     Args:
         modules: what to apply, first to last.
