@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from ..core import checks, memory
-from ..core.team import each_part
 from ..kernels import gates
 from ..kernels import gelu as gelu_kernels
 from ..kernels.registry import dense
 from ..kernels.relu import relu_backward, relu_forward
+from ..kernels.team import each_part
 from .checking import check_float
 from .registry import op
 

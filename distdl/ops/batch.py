@@ -3,8 +3,8 @@
 import numpy as np
 
 from ..core import memory
-from ..core.team import each_part
 from ..kernels import batch_norm, norm
+from ..kernels.team import each_part
 
 Affine = tuple[np.ndarray, np.ndarray]
 

@@ -3,10 +3,10 @@
 import numpy as np
 
 from ..core import memory
-from ..core.team import each_part
 from ..kernels import winograd
 from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
+from ..kernels.team import each_part
 from .conv_ending import Ending
 from .conv_geometry import Geometry
 from .conv_parts import add_parts

@@ -7,10 +7,10 @@ import numpy as np
 
 from ..core import memory
 from ..core.errors import ArgumentError
-from ..core.team import each_part
 from ..kernels import halving, pool, pool_vectors
 from ..kernels.registry import dense
 from ..kernels.taps import Pair
+from ..kernels.team import each_part
 from .checking import IMAGES, check_images
 from .registry import op
 

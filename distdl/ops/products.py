@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 
 from ..core import memory
-from ..core.team import each_part
 from ..kernels import gemm
 from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
 from ..kernels.sums import column_sums
+from ..kernels.team import each_part
 
 
 def product(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray) -> np.ndarray:

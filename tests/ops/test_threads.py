@@ -5,7 +5,8 @@ import pytest
 
 import distdl
 from distdl import nn
-from distdl.core import team, threads
+from distdl.core import threads
+from distdl.kernels import team
 
 MODELS = {
     "winograd": (lambda: nn.Conv2d(16, 24, 3, padding=1), (7, 12, 12, 16)),

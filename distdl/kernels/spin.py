@@ -1,0 +1,46 @@
+"""Waiting for another thread without sleeping: a core that sleeps takes longer to wake than most kernels run."""
+
+import platform
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+
+from .compile import jit
+from .simd import _address, intrinsic
+
+_HAS_PAUSE = platform.machine() in ("x86_64", "AMD64")
+
+
+@intrinsic
+def _look(typing: Any, array: Any, i: Any) -> Any:
+    """Return array[i] as it is now, whoever has written it."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(_address(context, builder, signature, args), "acquire", 8)
+
+    return types.int64(array, types.intp), generate
+
+
+@intrinsic
+def _pause(typing: Any) -> Any:
+    """Leave the core's units to others for some cycles."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if _HAS_PAUSE:
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), kind), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@jit
+def changes(count: np.ndarray, seen: int, looks: int) -> bool:
+    """Look at count[0], an int64, up to so many times, and return whether it was anything but `seen`."""
+    for _ in range(looks):
+        if _look(count, 0) != seen:
+            return True
+        _pause()
+    return False
