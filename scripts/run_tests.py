@@ -16,6 +16,8 @@ STAGE_SECONDS = 1200
 MIN_MPI_TESTS = 20
 """Fewer tests on a number of ranks than this means that they were not collected."""
 
+BENCHMARKS = ["-p", "no:cacheprovider", "scripts/benchmarks/bench_kernels.py"]
+
 failures: list[str] = []
 ran: dict[str, int] = {}
 
@@ -87,6 +89,7 @@ def main() -> int:
         checked = [*bare, "pytest", "-q", "-p", "no:cacheprovider", "tests/kernels/test_registry.py", "tests/ops"]
         output = stage("kernels with bounds checks", checked, {"NUMBA_BOUNDSCHECK": "1"})
         ran["kernels with bounds checks"] = passed(output)
+        stage("benchmarks of kernels", [*bare, "pytest", "-q", *BENCHMARKS, "--benchmark-disable"])
     for ranks in (2,) if options.quick else (1, 2, 3, 4):
         pytest_on(ranks, python)
     output = stage("jobs that crash or hang", [*python, "-m", "pytest", "-q", "-m", "job"])
