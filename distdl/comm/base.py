@@ -87,7 +87,8 @@ class Communicator(ABC):
         self._check_rank("root", root)
         values, plain = _as_array(array)
         if plain and values.dtype.kind in "iuf":
-            packed = _pack(values, 1.0)
+            # What others give only says how many numbers to make room for.
+            packed = _pack(values if self.rank == root else np.zeros_like(values), 1.0)
             self._begin("broadcast")
             self._broadcast(packed, root)
             return _unpack(packed, values.shape)
@@ -277,14 +278,18 @@ def _as_array(value: Any) -> tuple[np.ndarray, bool]:
 
 def _pack(values: np.ndarray, mark: float) -> np.ndarray:
     """Return numbers as float64 with a mark behind them if they are not integers: ranks may hold 0 and 0.5."""
-    if values.dtype.kind != "f" and values.size and max(abs(int(values.min())), abs(int(values.max()))) > 1 << 53:
-        raise checks.bad_value("array", int(np.abs(values).max()), "must be an array of integers, beyond 2 ** 53")
+    if values.dtype.kind != "f" and values.size and max(abs(int(values.min())), abs(int(values.max()))) >= 1 << 53:
+        raise checks.bad_value("array", int(np.abs(values).max()), "must be an array of integers, from 2 ** 53 on")
     return np.append(values.astype(np.float64), mark if values.dtype.kind == "f" else 0.0)
 
 
 def _unpack(packed: np.ndarray, shape: tuple[int, ...]) -> Any:
     values = packed[:-1].reshape(shape)
     if not packed[-1]:
+        if values.size and np.abs(values).max() >= 1 << 53:
+            raise checks.bad_value(
+                "array", float(np.abs(values).max()), "is a result that only an array holds, from 2 ** 53 on"
+            )
         values = np.rint(values).astype(np.int64)
     return values.item() if not shape else values
 

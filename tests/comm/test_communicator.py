@@ -272,5 +272,16 @@ def test_plain_numbers_may_be_integers_on_some_ranks(comm):
     np.testing.assert_array_equal(total, [sum(range(comm.size)), comm.size])
     assert type(comm.allreduce(3)) is int
     assert type(comm.broadcast(3)) is int
-    with pytest.raises(ValueError, match=r"must be an array of integers, beyond 2 \*\* 53"):
+    with pytest.raises(ValueError, match=r"must be an array of integers, from 2 \*\* 53 on"):
         comm.allreduce(1 << 60)
+
+
+@pytest.mark.mpi
+def test_plain_integers_are_exact_or_refused(comm):
+    """A sum that would be rounded is an error on every rank; what a broadcast overwrites may be anything."""
+    big = (1 << 53) - comm.size
+    assert comm.allreduce(big if comm.rank == 0 else 1) == big + comm.size - 1
+    with pytest.raises(ArgumentError, match=r"2 \*\* 53"):
+        comm.allreduce((1 << 53) + 1 if comm.size == 1 else 1 << 53)
+    root = comm.size - 1
+    assert comm.broadcast(7 if comm.rank == root else 1 << 60, root) == 7
