@@ -28,8 +28,7 @@ class Dropout(Module):
         if not self.training or self.p == 0:
             return x  # type: ignore[no-any-return]
         key = random.key("dropout", self._stream, self._calls.next())
-        rows = random.current_batch(len(x))
-        return functional.dropout_keyed(x, self.p, key, rows.epoch, rows.samples)
+        return functional.dropout_keyed(x, self.p, key)
 
     def extra_repr(self) -> str:
         return f"{self.p:g}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Tensor, apply, tensor
+from ..autograd import Tensor, apply
 from ..core import checks, random
 from ..ops import activation as activation_ops
 from ..ops import conv as conv_ops
@@ -22,14 +22,11 @@ from .functional_loss import binary_cross_entropy_with_logits as binary_cross_en
 from .functional_loss import cross_entropy as cross_entropy
 from .functional_loss import mse_loss as mse_loss
 from .functional_loss import nll_loss as nll_loss
+from .inputs import as_tensor
 
 Size = int | tuple[int, int]
 Padding = int | tuple[int, int] | str
 Pads = tuple[tuple[int, int], tuple[int, int]]
-
-
-def _tensor(x: Any) -> Tensor:
-    return x if isinstance(x, Tensor) else tensor(x)
 
 
 # --- layers ---
@@ -37,7 +34,7 @@ def _tensor(x: Any) -> Tensor:
 
 def linear(x: Any, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
     """x @ weight + bias over the last axis; weight (in, out), bias (out,); max(., 0) of it if `relu`."""
-    return apply(linear_ops.linear, _tensor(x), weight, bias, relu=relu)
+    return apply(linear_ops.linear, as_tensor(x), weight, bias, relu=relu)
 
 
 def conv2d(
@@ -59,7 +56,7 @@ def conv2d(
     steps, gaps = checks.pair("stride", stride, 1), checks.pair("dilation", dilation, 1)
     pads = resolve_padding(padding, (weight.shape[0], weight.shape[1]), steps, gaps)
     options = {"stride": steps, "padding": pads, "dilation": gaps, "groups": groups}
-    return apply(conv_ops.conv2d, _tensor(x), weight, bias, **options, relu=relu, pool=pool, exact=exact)
+    return apply(conv_ops.conv2d, as_tensor(x), weight, bias, **options, relu=relu, pool=pool, exact=exact)
 
 
 def resolve_padding(
@@ -94,7 +91,7 @@ def check_pool_padding(padding: Size, kernel_size: tuple[int, int]) -> tuple[int
 
 def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
     """The greatest value of each window; see `MaxPool2d`."""
-    return apply(pool_ops.max_pool2d, _tensor(x), **_pool_options(kernel_size, stride, padding))
+    return apply(pool_ops.max_pool2d, as_tensor(x), **_pool_options(kernel_size, stride, padding))
 
 
 def avg_pool2d(
@@ -102,12 +99,12 @@ def avg_pool2d(
 ) -> Tensor:
     """The mean of each window; see `AvgPool2d`."""
     options = _pool_options(kernel_size, stride, padding)
-    return apply(pool_ops.avg_pool2d, _tensor(x), **options, count_include_pad=count_include_pad)
+    return apply(pool_ops.avg_pool2d, as_tensor(x), **options, count_include_pad=count_include_pad)
 
 
 def adaptive_avg_pool2d(x: Any, output_size: Size) -> Tensor:
     """Means of windows that give `output_size`; see `AdaptiveAvgPool2d`."""
-    return apply(pool_ops.adaptive_avg_pool2d, _tensor(x), output_size=checks.pair("output_size", output_size, 1))
+    return apply(pool_ops.adaptive_avg_pool2d, as_tensor(x), output_size=checks.pair("output_size", output_size, 1))
 
 
 # --- activations ---
@@ -115,53 +112,53 @@ def adaptive_avg_pool2d(x: Any, output_size: Size) -> Tensor:
 
 def relu(x: Any) -> Tensor:
     """max(x, 0)."""
-    return apply(activation_ops.relu, _tensor(x))
+    return apply(activation_ops.relu, as_tensor(x))
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     """x where x > 0, else negative_slope * x."""
-    return apply(activation_ops.leaky_relu, _tensor(x), negative_slope=negative_slope)
+    return apply(activation_ops.leaky_relu, as_tensor(x), negative_slope=negative_slope)
 
 
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha * (exp(x) - 1)."""
-    return apply(activation_ops.elu, _tensor(x), alpha=alpha)
+    return apply(activation_ops.elu, as_tensor(x), alpha=alpha)
 
 
 def gelu(x: Any, approximate: str = "none") -> Tensor:
     """x * Phi(x), or its form with tanh."""
-    return apply(activation_ops.gelu, _tensor(x), approximate=approximate)
+    return apply(activation_ops.gelu, as_tensor(x), approximate=approximate)
 
 
 def silu(x: Any) -> Tensor:
     """x * sigmoid(x)."""
-    return apply(activation_ops.silu, _tensor(x))
+    return apply(activation_ops.silu, as_tensor(x))
 
 
 def sigmoid(x: Any) -> Tensor:
     """1 / (1 + exp(-x))."""
-    return apply(activation_ops.sigmoid, _tensor(x))
+    return apply(activation_ops.sigmoid, as_tensor(x))
 
 
 def tanh(x: Any) -> Tensor:
     """The hyperbolic tangent."""
-    return apply(activation_ops.tanh, _tensor(x))
+    return apply(activation_ops.tanh, as_tensor(x))
 
 
 def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta * x)) / beta; x itself where beta * x > threshold."""
     checks.real("beta", beta, above=0.0)
-    return apply(activation_ops.softplus, _tensor(x), beta=beta, threshold=threshold)
+    return apply(activation_ops.softplus, as_tensor(x), beta=beta, threshold=threshold)
 
 
 def softmax(x: Any, axis: int = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along an axis."""
-    return apply(loss_ops.softmax, _tensor(x), axis=axis)
+    return apply(loss_ops.softmax, as_tensor(x), axis=axis)
 
 
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """log(softmax(x)) along an axis."""
-    return apply(loss_ops.log_softmax, _tensor(x), axis=axis)
+    return apply(loss_ops.log_softmax, as_tensor(x), axis=axis)
 
 
 # --- normalisation and dropout ---
@@ -204,12 +201,13 @@ def layer_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalise each row over its last axes, of extents `normalized_shape`."""
-    return apply(norm_ops.layer_norm, _tensor(x), weight, bias, shape=tuple(normalized_shape), eps=eps)
+    return apply(norm_ops.layer_norm, as_tensor(x), weight, bias, shape=tuple(normalized_shape), eps=eps)
 
 
-def dropout_keyed(x: Any, p: float, key: np.ndarray, epoch: int, samples: np.ndarray) -> Tensor:
-    """Drop values with probability p, row i as `key`, `epoch` and `samples[i]` say; see `Dropout`."""
-    return apply(dropout_ops.dropout, _tensor(x), p=p, key=key, epoch=epoch, samples=samples)
+def dropout_keyed(x: Any, p: float, key: np.ndarray) -> Tensor:
+    """Drop values with probability p, as `key`, and epoch and sample of each row, say; see `Dropout`."""
+    rows = random.current_batch(len(x))
+    return apply(dropout_ops.dropout, as_tensor(x), p=p, key=key, epoch=rows.epoch, samples=rows.samples)
 
 
 _calls = random.Calls()
@@ -223,6 +221,5 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """
     checks.real("p", p, 0.0, 1.0)
     if not training or p == 0:
-        return _tensor(x)
-    rows = random.current_batch(len(x))
-    return dropout_keyed(x, p, random.key("functional dropout", _calls.next()), rows.epoch, rows.samples)
+        return as_tensor(x)
+    return dropout_keyed(x, p, random.key("functional dropout", _calls.next()))

@@ -6,23 +6,16 @@ the gradient synchronizer can form the exact mean over ranks with different numb
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..autograd import Tensor, apply, tensor
+from ..autograd import Tensor, apply
 from ..core import checks
 from ..ops import loss as loss_ops
 from ..ops.labels import cross_entropy_denominator
-
-
-def _tensor(x: Any) -> Tensor:
-    return x if isinstance(x, Tensor) else tensor(x)
-
-
-def _values(x: Any) -> np.ndarray:
-    return x.data if isinstance(x, Tensor) else np.asarray(x)
-
+from .inputs import as_tensor, as_values
 
 _REDUCTIONS = ("mean", "sum", "none")
 
@@ -31,6 +24,16 @@ def _with_denominator(result: Tensor, reduction: str, denominator: float) -> Ten
     if reduction == "mean":
         result.denominator = float(denominator)
     return result
+
+
+def _of_labels(
+    loss: Callable[..., Any], x: Any, labels: Any, weight: Any, ignore_index: int, reduction: str, **options: Any
+) -> Tensor:
+    checks.one_of("reduction", reduction, _REDUCTIONS)
+    targets, weights = as_values(labels), None if weight is None else as_values(weight)
+    options |= {"labels": targets, "weight": weights, "ignore_index": ignore_index, "reduction": reduction}
+    result = apply(loss, as_tensor(x), **options)
+    return _with_denominator(result, reduction, cross_entropy_denominator(targets, weights, ignore_index))
 
 
 def cross_entropy(
@@ -54,38 +57,16 @@ def cross_entropy(
     Raises:
         ArgumentError: a label is out of range, a shape does not fit, or an option breaks its rule.
     """
-    checks.one_of("reduction", reduction, _REDUCTIONS)
     checks.real("label_smoothing", label_smoothing, 0.0, 1.0)
-    targets, weights = _values(labels), None if weight is None else _values(weight)
-    result = apply(
-        loss_ops.cross_entropy,
-        _tensor(logits),
-        labels=targets,
-        weight=weights,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction=reduction,
-    )
-    if targets.dtype.kind == "f":
-        return _with_denominator(result, reduction, targets[..., 0].size)
-    return _with_denominator(result, reduction, cross_entropy_denominator(targets, weights, ignore_index))
+    options = {"label_smoothing": label_smoothing}
+    return _of_labels(loss_ops.cross_entropy, logits, labels, weight, ignore_index, reduction, **options)
 
 
 def nll_loss(
     log_probabilities: Any, labels: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
     """Minus the log-probability of the label; arguments as in `cross_entropy`, classes on the last axis."""
-    checks.one_of("reduction", reduction, _REDUCTIONS)
-    targets, weights = _values(labels), None if weight is None else _values(weight)
-    result = apply(
-        loss_ops.nll_loss,
-        _tensor(log_probabilities),
-        labels=targets,
-        weight=weights,
-        ignore_index=ignore_index,
-        reduction=reduction,
-    )
-    return _with_denominator(result, reduction, cross_entropy_denominator(targets, weights, ignore_index))
+    return _of_labels(loss_ops.nll_loss, log_probabilities, labels, weight, ignore_index, reduction)
 
 
 def _like(target: Any, x: Tensor) -> Any:
@@ -96,7 +77,7 @@ def _like(target: Any, x: Tensor) -> Any:
 def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:
     """(x - target)^2; the mean is over all values."""
     checks.one_of("reduction", reduction, _REDUCTIONS)
-    x = _tensor(x)
+    x = as_tensor(x)
     return _with_denominator(apply(loss_ops.mse_loss, x, _like(target, x), reduction=reduction), reduction, _rows(x))
 
 
@@ -112,13 +93,13 @@ def binary_cross_entropy_with_logits(
         reduction: "mean" (over all values), "sum" or "none".
     """
     checks.one_of("reduction", reduction, _REDUCTIONS)
-    logits = _tensor(logits)
+    logits = as_tensor(logits)
     result = apply(
         loss_ops.binary_cross_entropy_with_logits,
         logits,
         _like(target, logits),
-        weight=None if weight is None else _values(weight),
-        pos_weight=None if pos_weight is None else _values(pos_weight),
+        weight=None if weight is None else as_values(weight),
+        pos_weight=None if pos_weight is None else as_values(pos_weight),
         reduction=reduction,
     )
     return _with_denominator(result, reduction, _rows(logits))
