@@ -103,8 +103,8 @@ class Optimizer:
         """Update every parameter that has a gradient.
 
         Raises:
-            ArgumentError: a gradient has not its parameter's shape, or a group's `lr` has become negative or
-                infinite; nothing was updated then.
+            ArgumentError: a gradient has not its parameter's shape, or an option of a group has come to
+                break its rule; nothing was updated then.
         """
         parameters = self.parameters()
         settle_gradients(parameters)
@@ -123,7 +123,7 @@ class Optimizer:
         states = iter(self.state)
         work = []
         for group in self.param_groups:
-            checks.real("lr", group["lr"], 0.0)
+            self.check(group)
             entries: list[Entry] = []
             for name, parameter, state in zip(group["names"], group["params"], states, strict=False):
                 gradient = parameter.grad
