@@ -44,7 +44,7 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, fe_type, _VECTOR)  # type: ignore[no-untyped-call]
 
 
-def _address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+def element_address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     """Return the address of element args[1] of the array args[0]."""
     array = context.make_array(signature.args[0])(context, builder, args[0])
     return builder.gep(array.data, [args[1]])
@@ -97,7 +97,7 @@ def spread(typing: Any, array: Any, i: Any) -> Any:
     """Return a vector of array[i]."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _splat(builder, builder.load(_address(context, builder, signature, args)), _VECTOR)
+        return _splat(builder, builder.load(element_address(context, builder, signature, args)), _VECTOR)
 
     return float32x16(array, types.intp), generate
 
@@ -107,7 +107,7 @@ def load(typing: Any, array: Any, i: Any) -> Any:
     """Return array[i : i + 16] of a contiguous array."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = builder.bitcast(_address(context, builder, signature, args), _VECTOR.as_pointer())
+        address = builder.bitcast(element_address(context, builder, signature, args), _VECTOR.as_pointer())
         return builder.load(address, align=4)
 
     return float32x16(array, types.intp), generate
@@ -118,7 +118,7 @@ def load_first(typing: Any, array: Any, i: Any, count: Any) -> Any:
     """Return array[i : i + count], and zeros in the lanes behind; nothing else is read."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = builder.bitcast(_address(context, builder, signature, args), _VECTOR.as_pointer())
+        address = builder.bitcast(element_address(context, builder, signature, args), _VECTOR.as_pointer())
         zeros = ir.Constant(_VECTOR, [0.0] * LANES)
         return _masked(builder, "load", _VECTOR, [address, ir.Constant(_INT, 4), _first(builder, args[2]), zeros])
 
@@ -130,7 +130,7 @@ def store(typing: Any, array: Any, i: Any, vector: Any) -> Any:
     """array[i : i + 16] = vector."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = builder.bitcast(_address(context, builder, signature, args), _VECTOR.as_pointer())
+        address = builder.bitcast(element_address(context, builder, signature, args), _VECTOR.as_pointer())
         builder.store(args[2], address, align=4)
         return context.get_dummy_value()
 
@@ -142,7 +142,7 @@ def store_first(typing: Any, array: Any, i: Any, vector: Any, count: Any) -> Any
     """array[i : i + count] = the first lanes of the vector."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = builder.bitcast(_address(context, builder, signature, args), _VECTOR.as_pointer())
+        address = builder.bitcast(element_address(context, builder, signature, args), _VECTOR.as_pointer())
         mask = _first(builder, args[3])
         _masked(builder, "store", ir.VoidType(), [args[2], address, ir.Constant(_INT, 4), mask])
         return context.get_dummy_value()
@@ -225,7 +225,7 @@ def prefetch(typing: Any, array: Any, i: Any) -> Any:
     """Ask for the cache line of array[i], which may lie outside the array: nothing is read."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = builder.bitcast(_address(context, builder, signature, args), ir.IntType(8).as_pointer())
+        address = builder.bitcast(element_address(context, builder, signature, args), ir.IntType(8).as_pointer())
         kinds = [ir.Constant(_INT, 0), ir.Constant(_INT, 3), ir.Constant(_INT, 1)]
         function = ir.FunctionType(ir.VoidType(), [address.type, *[_INT] * 3])
         builder.call(_function(builder.module, function, "llvm.prefetch.p0"), [address, *kinds])

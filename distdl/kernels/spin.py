@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba.core import types
 
 from .compile import jit
-from .simd import _address, intrinsic
+from .simd import element_address, intrinsic
 
 _HAS_PAUSE = platform.machine() in ("x86_64", "AMD64")
 
@@ -18,7 +18,7 @@ def _look(typing: Any, array: Any, i: Any) -> Any:
     """Return array[i] as it is now, whoever has written it."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load_atomic(_address(context, builder, signature, args), "acquire", 8)
+        return builder.load_atomic(element_address(context, builder, signature, args), "acquire", 8)
 
     return types.int64(array, types.intp), generate
 

@@ -8,6 +8,7 @@ for a while before they sleep (`spin.py`).
 """
 
 import atexit
+import functools
 import itertools
 import os
 import threading
@@ -147,7 +148,7 @@ class _Team:
             self._workers.append(_Worker())
         workers = self._workers[: len(parts) - 1]
         for worker, part in zip(workers, parts[1:], strict=True):
-            worker.start(lambda part=part: function(part))  # type: ignore[misc]
+            worker.start(functools.partial(function, part))
         try:
             first = function(parts[0])
         finally:
