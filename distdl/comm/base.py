@@ -12,11 +12,11 @@ import numpy as np
 
 from ..core import checks
 from ..core.errors import PeerError
+from .values import as_array, as_contiguous, encode, pack, unpack
 
 OPERATIONS = ("sum", "max", "min")
 
 _FLOAT32 = np.dtype(np.float32)
-_DTYPES = np.typecodes["AllInteger"] + "?fd"
 
 
 class Communicator(ABC):
@@ -67,14 +67,14 @@ class Communicator(ABC):
             self._begin("allreduce")
             self._allreduce(array, op, scale)
             return array
-        values, plain = _as_array(array)
+        values, plain = as_array(array)
         if scale != 1.0 and values.dtype.kind != "f":
             raise checks.bad_value("scale", scale, f"must be 1 for an array of {values.dtype}")
         if plain and values.dtype.kind in "iuf":
-            packed = _pack(values, -1.0 if op == "min" else 1.0)
+            packed = pack(values, -1.0 if op == "min" else 1.0)
             self._begin("allreduce")
             self._allreduce(packed, op, scale)
-            return _unpack(packed, values.shape)
+            return unpack(packed, values.shape)
         self._begin("allreduce")
         if values.dtype == bool:
             self._allreduce(values.view(np.uint8), "min" if op == "min" else "max", scale)
@@ -85,20 +85,20 @@ class Communicator(ABC):
     def broadcast(self, array: Any, root: int = 0) -> Any:
         """Overwrite an array with the root's, and return it; a number or list gives a new value."""
         self._check_rank("root", root)
-        values, plain = _as_array(array)
+        values, plain = as_array(array)
         if plain and values.dtype.kind in "iuf":
             # What others give only says how many numbers to make room for.
-            packed = _pack(values if self.rank == root else np.zeros_like(values), 1.0)
+            packed = pack(values if self.rank == root else np.zeros_like(values), 1.0)
             self._begin("broadcast")
             self._broadcast(packed, root)
-            return _unpack(packed, values.shape)
+            return unpack(packed, values.shape)
         self._begin("broadcast")
         self._broadcast(values, root)
         return values.item() if plain and values.ndim == 0 else values
 
     def allgather(self, array: Any) -> np.ndarray:
         """Return the arrays of all ranks, which must have one shape: (size, *shape)."""
-        values = _as_contiguous(array)
+        values = as_contiguous(array)
         out = np.empty((self.size, *values.shape), values.dtype)
         self._begin("allgather")
         self._allgather(values, out)
@@ -106,7 +106,7 @@ class Communicator(ABC):
 
     def alltoall(self, array: Any) -> np.ndarray:
         """Send `array[r]` to rank r, and return what the ranks sent here, in rank order."""
-        values = _as_contiguous(array)
+        values = as_contiguous(array)
         if values.ndim == 0 or len(values) != self.size:
             raise checks.bad_value(
                 "array", f"shape {values.shape}", f"must have a first axis of {self.size}, one a rank"
@@ -119,7 +119,7 @@ class Communicator(ABC):
     def send(self, array: Any, dest: int, tag: int = 0) -> None:
         """Send an array to a rank, which must receive it with the same shape and dtype."""
         self._check_rank("dest", dest)
-        values = _as_contiguous(array)
+        values = as_contiguous(array)
         checks.integer("tag", tag, 0)
         if dest == self.rank:
             # MPI may block for ever in a message to oneself.
@@ -135,7 +135,7 @@ class Communicator(ABC):
             PeerError: what came does not fill the array.
         """
         self._check_rank("source", source)
-        values, plain = _as_array(array)
+        values, plain = as_array(array)
         if plain:
             raise checks.bad_type("array", array, "must be a NumPy array to receive into")
         checks.integer("tag", tag, 0)
@@ -159,14 +159,14 @@ class Communicator(ABC):
     def broadcast_object(self, value: Any, root: int = 0) -> Any:
         """Return the root's JSON-like object (None, bool, number, str, list, dict with str keys)."""
         self._check_rank("root", root)
-        data = np.frombuffer(_encode(value), np.uint8) if self.rank == root else np.zeros(0, np.uint8)
+        data = np.frombuffer(encode(value), np.uint8) if self.rank == root else np.zeros(0, np.uint8)
         length = int(self.broadcast(len(data), root))
         data = data.copy() if self.rank == root else np.empty(length, np.uint8)
         return json.loads(self.broadcast(data, root).tobytes())
 
     def allgather_object(self, value: Any) -> list[Any]:
         """Return the JSON-like objects of all ranks, in rank order."""
-        data = np.frombuffer(_encode(value), np.uint8)
+        data = np.frombuffer(encode(value), np.uint8)
         lengths = self.allgather(np.array(len(data)))
         padded = np.zeros(int(lengths.max()), np.uint8)
         padded[: len(data)] = data
@@ -264,68 +264,3 @@ class Communicator(ABC):
     def _check_rank(self, name: str, rank: int) -> None:
         if checks.integer(name, rank, 0) >= self.size:
             raise checks.bad_value(name, rank, f"must be < {self.size}, the number of ranks")
-
-
-def _as_array(value: Any) -> tuple[np.ndarray, bool]:
-    """Return an array that may be overwritten, and whether it was made here."""
-    if not isinstance(value, np.ndarray):
-        return _check_dtype(value, np.array(value)), True
-    _check_dtype(value, value)
-    if not value.flags.c_contiguous or not value.flags.writeable:
-        raise checks.bad_value("array", f"shape {value.shape}", "must be C-contiguous and writable: it is overwritten")
-    return value, False
-
-
-def _pack(values: np.ndarray, mark: float) -> np.ndarray:
-    """Return numbers as float64 with a mark behind them if they are not integers: ranks may hold 0 and 0.5."""
-    if values.dtype.kind != "f" and values.size and max(abs(int(values.min())), abs(int(values.max()))) >= 1 << 53:
-        raise checks.bad_value("array", int(np.abs(values).max()), "must be an array of integers, from 2 ** 53 on")
-    return np.append(values.astype(np.float64), mark if values.dtype.kind == "f" else 0.0)
-
-
-def _unpack(packed: np.ndarray, shape: tuple[int, ...]) -> Any:
-    values = packed[:-1].reshape(shape)
-    if not packed[-1]:
-        if values.size and np.abs(values).max() >= 1 << 53:
-            raise checks.bad_value(
-                "array", float(np.abs(values).max()), "is a result that only an array holds, from 2 ** 53 on"
-            )
-        values = np.rint(values).astype(np.int64)
-    return values.item() if not shape else values
-
-
-def _as_contiguous(value: Any) -> np.ndarray:
-    """Return an array that is only read."""
-    return _check_dtype(value, np.asarray(value, order="C"))
-
-
-def _check_dtype(given: Any, array: np.ndarray) -> np.ndarray:
-    if array.dtype.char in _DTYPES and array.dtype.isnative:
-        return array
-    shown = given.dtype if isinstance(given, np.ndarray) else given
-    raise checks.bad_type("array", shown, "must hold booleans, integers, float32 or float64, in native byte order")
-
-
-def _encode(value: Any) -> bytes:
-    _check_keys(value)
-    try:
-        return json.dumps(value, default=_plain).encode()
-    except (TypeError, ValueError) as error:
-        raise checks.bad_type("value", value, f"must be JSON-like: {error}") from error
-
-
-def _check_keys(value: Any) -> None:
-    # json would turn other keys into strings without a word.
-    if isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str):
-                raise checks.bad_type("value", value, f"must be JSON-like: the key {key!r} is not a str")
-    if isinstance(value, (dict, list, tuple)):
-        for item in value.values() if isinstance(value, dict) else value:
-            _check_keys(item)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is not")
