@@ -3,7 +3,8 @@
 import numpy as np
 
 from ..core import memory
-from ..kernels.direct import direct_forward, direct_input_gradient, direct_weight_gradient
+from ..kernels.direct import direct_forward, direct_input_gradient
+from ..kernels.direct_weights import direct_weight_gradient
 from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
 from ..kernels.team import each_part

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..core import memory
-from ..kernels import winograd
+from ..kernels import winograd, winograd_weights
 from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
 from ..kernels.team import each_part
@@ -74,7 +74,7 @@ class Winograd:
             if dw is None:
                 return None, db
             own = dw if part.start == 0 else memory.empty(dw.shape, np.float32)
-            winograd.winograd_weight_gradient(du, _lines(), own)
+            winograd_weights.winograd_weight_gradient(du, _lines(), own)
             return own, db
 
         db = add_parts(each_part(differentiate, len(x), 2 * self.g.cost))
@@ -93,7 +93,7 @@ class Winograd:
     def _transform(self, w: np.ndarray) -> np.ndarray:
         inputs, outputs = w.shape[2:]
         u = scratch("winograd u", (winograd.PLANES, _whole(outputs) // LANES, inputs, LANES), np.float32)
-        winograd.winograd_weights(w, _lines(), u)
+        winograd_weights.winograd_weights(w, _lines(), u)
         return u
 
 

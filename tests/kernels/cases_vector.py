@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from distdl.kernels import winograd
+from distdl.kernels import winograd_weights as weights
 from distdl.kernels.simd import LANES
 
 from .cases import Draw, Generator, case, extents, normal, windows
@@ -107,7 +108,7 @@ def planes(count: int, channels: int) -> np.ndarray:
 
 def transformed(rng: Generator, dtype: Any, inputs: int, outputs: int) -> np.ndarray:
     u = np.zeros((winograd.PLANES, whole(outputs) // LANES, inputs, LANES), dtype)
-    winograd.winograd_weights(normal(rng, dtype, 3, 3, inputs, outputs), lines(), u)
+    weights.winograd_weights(normal(rng, dtype, 3, 3, inputs, outputs), lines(), u)
     return u
 
 
