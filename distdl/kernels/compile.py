@@ -38,9 +38,13 @@ def jit(function: Function, reassociate: bool = False, contract: bool = True) ->
     fastmath = {flag for flag, is_on in (("contract", contract), ("reassoc", reassociate)) if is_on}
     directory = cache_directory()
     with _numba_cache(directory):
-        dispatcher: Any = numba.njit(cache=directory is not None, nogil=True, error_model="numpy", fastmath=fastmath)(
-            function
-        )
+        options: dict[str, Any] = {
+            "nogil": True,
+            "error_model": "numpy",
+            "fastmath": fastmath,
+            "no_cfunc_wrapper": True,
+        }
+        dispatcher: Any = numba.njit(cache=directory is not None, **options)(function)
     # Numba may be told to leave functions as they are.
     if directory is not None and dispatcher is not function:
         _Shared(dispatcher, _turn(directory))

@@ -199,7 +199,7 @@ def direct_input_gradient(dy, y, masked, taps, w, before, stride, packed, padded
     _pack_phases(w, stride, packed)
     for n in range(dx.shape[0]):
         pad_gradient(dy, y, masked, taps, n, (above, aside), padded)
-        b0 = 0
+        b0 = np.int64(0)
         for first in range(0, channels, LANES):
             lanes = min(LANES, channels - first)
             for ry in range(stride[0]):

@@ -10,7 +10,7 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, types  # type: ignore[attr-defined]
 
-from .registry import helper, kernel
+from .registry import helper, kernel, raw_kernel
 from .simd import intrinsic
 
 
@@ -73,7 +73,7 @@ def sgd_update(parameter, gradient, velocity, lr, momentum, dampening, weight_de
         parameter[i] = p - rate * (plain * g + look * v)
 
 
-@helper
+@raw_kernel
 def sgd_segments(addresses, sizes, like, lr, momentum, dampening, weight_decay, nesterov):  # type: ignore[no-untyped-def]
     """`sgd_update` of many parameters; row i: addresses of parameter, gradient and, with momentum, velocity."""
     velocity = like
@@ -130,7 +130,7 @@ def adam_update(  # type: ignore[no-untyped-def]
         parameter[i] = p * shrink - rate * mean / (np.sqrt(square) * scale + small)
 
 
-@helper
+@raw_kernel
 def adam_segments(  # type: ignore[no-untyped-def]
     addresses, sizes, like, lr, beta1, beta2, eps, weight_decay, decoupled, bias_correction1, bias_correction2
 ):

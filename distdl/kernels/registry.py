@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from numba.extending import register_jitable
 
 from .compile import jit
 
@@ -73,7 +74,12 @@ def kernel(
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """Compile a function that kernels share; it is held by their references."""
+    """Let kernels call a function: it is compiled as a part of them, without the ways in from Python, and not kept."""
+    return register_jitable(error_model="numpy", fastmath={"contract"})(function)
+
+
+def raw_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function that takes addresses, which no test can draw; it has tests of its own."""
     return jit(function)
 
 

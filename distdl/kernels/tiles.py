@@ -8,7 +8,6 @@ neighbours: bits do not change with the number of rows that are computed togethe
 from collections.abc import Callable
 from typing import Any
 
-import numba
 from llvmlite import binding
 
 from .cache import config
@@ -97,7 +96,7 @@ def _compile(source: str, rows: int) -> Callable[..., None]:
     text = {name: "; ".join(line.format(r=r) for r in range(rows)) for name, line in _LINES.items()}
     scope: dict[str, Any] = dict(_NAMES)
     exec(source.format(**text, rows=rows), scope)
-    compiled: Callable[..., None] = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})(scope["tile"])
+    compiled: Callable[..., None] = helper(scope["tile"])
     return compiled
 
 

@@ -166,7 +166,7 @@ def winograd_forward(x, u, bias, relu, before, v, lines, y, taps):  # type: igno
                 b0 = (p * u.shape[1] + panel) * inputs * LANES
                 c0 = p * plane + panel * LANES
                 tile(
-                    planes, (p + 1) * plane, channels, none, weights, b0, LANES, once, inputs, zero(),
+                    planes, (p + 1) * plane, channels, none, weights, b0, wide, once, inputs, zero(),
                     planes, c0, channels, wide, fill(LOWEST), -(-count // ROWS),
                 )  # fmt: skip
         for t in range(count):
@@ -320,6 +320,6 @@ def _multiply_inputs(m, u, panels, p, plane, channels, count, outputs, v):  # ty
     for panel in range(panels):
         b0 = (p * panels + panel) * outputs * LANES
         tile(
-            m, at, channels, none, u, b0, LANES, once, outputs, zero(), v, at + panel * LANES, channels, wide,
+            m, at, channels, none, u, b0, wide, once, outputs, zero(), v, at + panel * LANES, channels, wide,
             fill(LOWEST), -(-count // ROWS),
         )  # fmt: skip
