@@ -37,10 +37,16 @@ def _pause(typing: Any) -> Any:
 
 
 @jit
-def changes(count: np.ndarray, seen: int, looks: int) -> bool:
-    """Look at count[0], an int64, up to so many times, and return whether it was anything but `seen`."""
+def changes(count: np.ndarray, seen: int, looks: int, rest: int) -> bool:
+    """Look at count[0], an int64, up to so many times, and return whether it was anything but `seen`.
+
+    It then rests for as long as so many looks take: who has changed it still holds the interpreter's lock for some
+    microseconds, and a thread that meets a lock that is held is put to sleep for some ten.
+    """
     for _ in range(looks):
         if _look(count, 0) != seen:
+            for _ in range(rest):
+                _pause()
             return True
         _pause()
     return False

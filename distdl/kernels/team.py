@@ -28,6 +28,10 @@ _WORTH_A_THREAD = 1 << 20
 # How often to look before going to sleep: about a quarter of a millisecond.
 _LOOKS = 1 << 13
 
+# How long to rest before taking the interpreter's lock, in looks: until the caller is in its own part's kernel
+# (about ten microseconds), and until a worker waits again.
+_REST_OF_WORKER, _REST_OF_CALLER = 300, 150
+
 
 def size() -> int:
     """Return how many threads work for this rank."""
@@ -63,9 +67,10 @@ def _cut(count: int, parts: int) -> list[slice]:
 
 
 class _Count:
-    """A number that one thread raises while another waits for it to change."""
+    """A number that one thread raises while another waits for it to change, and then rests for some looks."""
 
-    def __init__(self) -> None:
+    def __init__(self, rest: int) -> None:
+        self._rest = rest
         self._count = np.zeros(1, np.int64)
         self._is_asleep = False
         self._awake = threading.Event()
@@ -76,7 +81,7 @@ class _Count:
             self._awake.set()
 
     def wait(self, seen: int) -> None:
-        if changes(self._count, seen, _LOOKS):
+        if changes(self._count, seen, _LOOKS, self._rest):
             return
         self._is_asleep = True
         self._awake.clear()
@@ -90,7 +95,7 @@ class _Worker:
     """A thread that runs one task after another."""
 
     def __init__(self) -> None:
-        self._given, self._done = _Count(), _Count()
+        self._given, self._done = _Count(_REST_OF_WORKER), _Count(_REST_OF_CALLER)
         self._tasks = 0
         self._task: Callable[[], Any] | None = None
         self._result: Any = None
