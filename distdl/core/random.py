@@ -132,10 +132,12 @@ class Batch:
     Attributes:
         epoch: the epoch in which they are seen.
         samples: their indices in the data set, int64 of shape (rows,).
+        shards: into how many the global batch is cut, of which these rows are some; 0 if it is not.
     """
 
     epoch: int
     samples: np.ndarray
+    shards: int = 0
 
     def uniform(self, purpose: str, count: int) -> np.ndarray:
         """Draw `count` numbers in [0, 1) for each row: float64 of shape (rows, count)."""

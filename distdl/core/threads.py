@@ -26,6 +26,7 @@ class Threads:
 
 
 _current: Threads | None = None
+_fixed = 0
 
 
 def cores() -> list[int]:
@@ -63,13 +64,38 @@ def current() -> int:
     return _current.count
 
 
-def apply(threads: Threads) -> None:
-    """Use so many threads, in libraries that are loaded and in those that will be."""
+def fix_sums() -> None:
+    """From now on results must not depend on the number of threads: BLAS takes one, and sums are not divided."""
+    global _fixed
+    _fixed += 1
+    if _fixed == 1:
+        _limit_blas(1)
+
+
+def free_sums() -> None:
+    """Take one `fix_sums` back."""
+    global _fixed
+    _fixed -= 1
+    if _fixed == 0:
+        _limit_blas(current())
+
+
+def sums_are_fixed() -> bool:
+    """Say whether sums must be taken as by one thread."""
+    return _fixed > 0
+
+
+def _limit_blas(count: int) -> None:
     from threadpoolctl import threadpool_limits
 
+    threadpool_limits(limits=count, user_api="blas")
+
+
+def apply(threads: Threads) -> None:
+    """Use so many threads, in libraries that are loaded and in those that will be."""
     global _current
     _current = threads
-    threadpool_limits(limits=threads.count, user_api="blas")
+    _limit_blas(1 if _fixed else threads.count)
     # Libraries that are loaded later read these.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"):
         os.environ[name] = str(threads.count)

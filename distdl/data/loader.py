@@ -84,6 +84,7 @@ class DataLoader:
         # A sampler of ours and its loader share one position, counted in the sampler's items.
         order = self.sampler if batch_sampler is None else batch_sampler
         self._position = order.position if isinstance(order, EpochSampler) else Position()
+        self._shards = getattr(batch_sampler, "shards", 0)
         self._items_per_batch = 1 if batch_sampler is not None else self.batch_size
 
     def __iter__(self) -> Iterator[Any]:
@@ -126,7 +127,7 @@ class DataLoader:
         named = None
         try:
             for samples, batch in spans.waits(source, "next batch"):
-                named = random.Batch(epoch, samples)
+                named = random.Batch(epoch, samples, self._shards)
                 self._position.advance(epoch, self._items_per_batch)
                 random.set_batch(named)
                 yield batch

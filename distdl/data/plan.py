@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..core import checks, random
+from ..core.shards import shards_of
 
 
 def epoch_order(length: int, epoch: int, shuffle: bool, seed: int) -> np.ndarray:
@@ -22,10 +23,10 @@ def check_rank(rank: int, size: int) -> tuple[int, int]:
     return rank, size
 
 
-def check_enough(length: int, size: int) -> None:
-    """Raise if there are fewer samples than ranks."""
-    if length < size:
-        raise checks.bad_value("dataset", f"{length} samples", f"must hold a sample for each of {size} ranks")
+def check_enough(length: int, parts: int, name: str = "ranks") -> None:
+    """Raise if there are fewer samples than ranks or other parts."""
+    if length < parts:
+        raise checks.bad_value("dataset", f"{length} samples", f"must hold a sample for each of {parts} {name}")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Plan:
         shuffle: whether each epoch has its own order.
         seed: what the orders are keyed by.
         drop_last: whether a short last batch is left out.
+        shards: into how many a global batch is cut, of which each rank gets neighbours; 0: one a rank.
     """
 
     length: int
@@ -49,6 +51,7 @@ class Plan:
     shuffle: bool = True
     seed: int = 0
     drop_last: bool = False
+    shards: int = 0
 
     @property
     def steps(self) -> int:
@@ -63,7 +66,13 @@ class Plan:
         """Return this rank's samples, one array a step; some may be empty in the last step."""
         order = self.order(epoch)
         starts = range(0, self.steps * self.batch_size, self.batch_size)
-        return [order[start : start + self.batch_size][self.rank :: self.size] for start in starts]
+        return [self._share(order[start : start + self.batch_size]) for start in starts]
+
+    def _share(self, batch: np.ndarray) -> np.ndarray:
+        if not self.shards:
+            return batch[self.rank :: self.size]
+        mine = shards_of(self.shards, self.rank, self.size)
+        return np.concatenate([batch[shard :: self.shards] for shard in mine])
 
 
 class Position:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..core import checks
+from ..core.shards import check_shards
 from .plan import Plan, Position, check_enough, check_rank, epoch_order, read_state
 
 
@@ -115,6 +116,7 @@ class GlobalBatchSampler(EpochSampler):
         shuffle: bool = True,
         seed: int = 0,
         drop_last: bool = False,
+        shards: int = 0,
     ) -> None:
         """Cut each epoch into batches of `batch_size` rows over all ranks, and take those of `rank`.
 
@@ -126,17 +128,26 @@ class GlobalBatchSampler(EpochSampler):
             shuffle: whether each epoch has an order of its own.
             seed: what the orders are keyed by; the same on all ranks.
             drop_last: leave out a short last batch.
+            shards: cut each global batch into so many, whatever the number of ranks, and give each rank neighbours:
+                what reproducible mode needs. A power of two; 0: one a rank.
 
         Raises:
-            ValueError: a rank out of range, a batch size below 1, or fewer samples than ranks.
+            ValueError: a rank out of range, a batch size below 1, fewer samples or shards than ranks, or fewer
+                samples or rows than shards.
         """
         super().__init__(checks.integer("length", length, 0), rank, size, shuffle, seed, drop_last)
         self.batch_size = checks.integer("batch_size", batch_size, 1)
+        self.shards = check_shards(shards, size) if shards else 0
+        check_enough(self.length, self.shards, "shards")
+        if self.batch_size < self.shards:
+            raise checks.bad_value("batch_size", batch_size, f"must be >= `shards` (={shards})")
 
     @property
     def plan(self) -> Plan:
         """The plan that the batches are read from."""
-        return Plan(self.length, self.batch_size, self.rank, self.size, self.shuffle, self.seed, self.drop_last)
+        return Plan(
+            self.length, self.batch_size, self.rank, self.size, self.shuffle, self.seed, self.drop_last, self.shards
+        )
 
     def __len__(self) -> int:
         """Return the number of steps of an epoch."""

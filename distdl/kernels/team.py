@@ -38,18 +38,20 @@ def size() -> int:
     return threads.current()
 
 
-def each_part(function: Callable[[slice], Result], count: int, cost: int) -> list[Result]:
+def each_part(function: Callable[[slice], Result], count: int, cost: int, are_summed: bool = False) -> list[Result]:
     """Call `function` on the parts of range(count), at the same time, and return its results in their order.
 
     Args:
         function: must let go of the interpreter lock for most of its time, as kernels do.
         count: what is to be cut; 0 gives one empty part.
         cost: multiplications, or the like, for each of `count`: small parts are not worth waking a thread.
+        are_summed: results are added up, so that bits depend on how many parts there are: in reproducible mode one.
 
     Raises:
         Exception: that of the first part that failed, after all have ended.
     """
-    parts = _cut(count, max(1, min(size(), count, count * cost // _WORTH_A_THREAD)))
+    team = 1 if are_summed and threads.sums_are_fixed() else size()
+    parts = _cut(count, max(1, min(team, count, count * cost // _WORTH_A_THREAD)))
     if len(parts) == 1:
         return [function(parts[0])]
     # The team works for one thread at a time; another one does its parts alone, which gives the same.

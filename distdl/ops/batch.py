@@ -25,7 +25,7 @@ def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         batch_norm.batch_moments(rows[part], _work(3 * channels), mean, squares)
         return part.stop - part.start, mean, squares
 
-    (seen, mean, squares), *others = each_part(measure, count, _COST * channels)
+    (seen, mean, squares), *others = each_part(measure, count, _COST * channels, are_summed=True)
     for more, other, other_squares in others:
         # The rule for groups (T. Chan, G. Golub, R. LeVeque, 1979).
         change, share = other - mean, more / (seen + more)
@@ -68,7 +68,7 @@ def sums(rows: np.ndarray, dy: np.ndarray, mean: np.ndarray, relu: Affine | None
         )
         return pair
 
-    weight, bias = sum(each_part(add_up, len(rows), _COST * channels), start=np.zeros((2, channels)))
+    weight, bias = sum(each_part(add_up, len(rows), _COST * channels, are_summed=True), start=np.zeros((2, channels)))
     return weight, bias
 
 

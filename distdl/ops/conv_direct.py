@@ -55,7 +55,7 @@ class Direct:
                 direct_input_gradient(*end, w, *self.place, packed, self._padded_gradient(), gradient[part])
             return own, db
 
-        return gradient, add_parts(each_part(differentiate, len(x), 2 * self.g.cost))
+        return gradient, add_parts(each_part(differentiate, len(x), 2 * self.g.cost, are_summed=True))
 
     def _turned_size(self, w: np.ndarray) -> int:
         return int(-(-self.g.inputs // LANES) * LANES * w[:, :, 0].size)

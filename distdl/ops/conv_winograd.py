@@ -77,7 +77,7 @@ class Winograd:
             winograd_weights.winograd_weight_gradient(du, _lines(), own)
             return own, db
 
-        db = add_parts(each_part(differentiate, len(x), 2 * self.g.cost))
+        db = add_parts(each_part(differentiate, len(x), 2 * self.g.cost, are_summed=True))
         return gradient if dx else None, db[: g.outputs]
 
     def _block(self) -> int:

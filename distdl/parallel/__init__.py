@@ -2,6 +2,13 @@
 
 from .digest import digest, replica_digests
 from .optimizer import DistributedOptimizer
+from .reproducible import ReproducibleSynchronizer
 from .synchronizer import GradientSynchronizer
 
-__all__ = ["DistributedOptimizer", "GradientSynchronizer", "digest", "replica_digests"]
+__all__ = [
+    "DistributedOptimizer",
+    "GradientSynchronizer",
+    "ReproducibleSynchronizer",
+    "digest",
+    "replica_digests",
+]

@@ -1,6 +1,6 @@
 """`DistributedOptimizer`: an optimizer and a synchronizer, side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from ..core.errors import ArgumentError
 from ..nn import Module
 from ..optim import Optimizer
 from .plan import Auto
+from .reproducible import ReproducibleSynchronizer
 from .start import compare_options, compare_states
 from .synchronizer import GradientSynchronizer
 
@@ -28,6 +29,9 @@ class DistributedOptimizer:
         comm: the ranks; by default `distdl.world()`.
         model: whose buffers (running statistics) are compared and broadcast too.
         bucket_bytes, overlap: see `GradientSynchronizer`.
+        reproducible: the same bits on any number of ranks, see `ReproducibleSynchronizer`; needs `model`, whose
+            buffers are part of the promise, and loops over `each_shard`. Nothing overlaps.
+        shards: then, into how many a global batch is cut.
 
     Attributes:
         optimizer: the one given.
@@ -42,6 +46,8 @@ class DistributedOptimizer:
         model: Module | None = None,
         bucket_bytes: int | Auto = "auto",
         overlap: bool | Auto = "auto",
+        reproducible: bool = False,
+        shards: int = 8,
     ):
         if not isinstance(optimizer, Optimizer):
             raise checks.bad_type("optimizer", optimizer, "must be a distdl.optim.Optimizer")
@@ -50,11 +56,36 @@ class DistributedOptimizer:
 
             comm = world()
         self.optimizer = optimizer
+        if reproducible and model is None:
+            raise ArgumentError("`model` must be given with reproducible=True: its buffers must be the same bits too")
         parameters = optimizer.named_parameters()
         source: Any = parameters if model is None else _WithBuffers(parameters, model)
-        self.synchronizer = GradientSynchronizer(source, comm, bucket_bytes, overlap)
+        self.synchronizer = (
+            ReproducibleSynchronizer(source, comm, shards, bucket_bytes)
+            if reproducible
+            else GradientSynchronizer(source, comm, bucket_bytes, overlap)
+        )
         compare_options(comm, optimizer.param_groups)
         compare_states(comm, optimizer)
+
+    def make_reproducible(self, model: Module, shards: int = 8) -> None:
+        """Go over to reproducible mode, with the same buckets; nothing to do in it."""
+        if not self.is_reproducible:
+            before = self.synchronizer
+            before.close()
+            source = _WithBuffers(self.named_parameters(), model)
+            self.synchronizer = ReproducibleSynchronizer(source, before.comm, shards, before.plan.bucket_bytes)
+
+    @property
+    def is_reproducible(self) -> bool:
+        """Whether bits are the same on any number of ranks."""
+        return isinstance(self.synchronizer, ReproducibleSynchronizer)
+
+    def each_shard(self, *arrays: Any) -> Iterator[Any]:
+        """Yield the rows of each of this rank's shards; see `ReproducibleSynchronizer.each_shard`."""
+        if not isinstance(self.synchronizer, ReproducibleSynchronizer):
+            raise ArgumentError("each_shard() needs DistributedOptimizer(..., model=model, reproducible=True)")
+        return self.synchronizer.each_shard(*arrays)
 
     def close(self) -> None:
         """Give the parameters back: another optimizer may take them, and their gradients stay local."""

@@ -53,6 +53,7 @@ class GradientSynchronizer:
     Attributes:
         plan: what was decided.
         reductions: how many buckets have been reduced so far.
+        shard: which shard of the batch is being worked on; always 0 where batches have none.
 
     Raises:
         ArgumentError: with overlap, for an MPI library that does not let threads talk.
@@ -68,6 +69,7 @@ class GradientSynchronizer:
         self.order = next(_orders)
         self.named_parameters = named
         self.reductions = 0
+        self.shard: int | None = 0
         self._mean_weight = 1.0
         self._weight = 0.0
         self._due = True
@@ -137,13 +139,8 @@ class GradientSynchronizer:
         if self.comm.size == 1:
             return 1.0
         self._check_whole()
-        weight = 1.0 if weight is None else weight
-        if not math.isfinite(weight):
-            raise ArgumentError(
-                "the loss adds means over different numbers of rows, so its weight among the ranks is unclear: "
-                "say it with loss.backward(weight=rows)"
-            )
-        if all(parameter.grad is None for bucket in self.buckets for parameter in bucket.parameters):
+        weight = clear_weight(weight)
+        if not self._has_gradients():
             self._weight = 0.0
         elif not self._due:
             self._earlier = [bucket.take() for bucket in self.buckets]
@@ -204,6 +201,9 @@ class GradientSynchronizer:
         """Take note that the optimizer has used the gradients."""
         self._due = True
 
+    def _has_gradients(self) -> bool:
+        return any(parameter.grad is not None for bucket in self.buckets for parameter in bucket.parameters)
+
     def _check_whole(self) -> None:
         if self._started:
             raise DistdlError(
@@ -240,8 +240,12 @@ class GradientSynchronizer:
             self._start()
         if self._background is not None:
             self._background.wait()
+        return self._finish(self.comm.size)
+
+    def _finish(self, parts: int) -> bool:
+        """Make gradients of the sums over so many parts, which are shrunk, and return whether any part had a weight."""
         self.reductions += len(self.buckets)
-        shrunk = shrinking(self.comm.size)
+        shrunk = shrinking(parts)
         total = self.buckets[0].weight / shrunk
         for i, bucket in enumerate(self.buckets):
             bucket.scale(self._mean_weight / (total * shrunk) if total > 0 else 0.0)
@@ -249,16 +253,26 @@ class GradientSynchronizer:
             if self._earlier:
                 bucket.add(self._earlier[i])
         if total > 0:
-            self._mean_weight = total / self.comm.size
+            self._mean_weight = total / parts
         self._earlier = []
         self._started = 0
         self._weight, self._exact, self._due = 0.0, False, False
         return total > 0
 
 
-def shrinking(ranks: int) -> float:
-    """Return the power of two that is nearest to 1 / ranks from below."""
-    return float(0.5 ** (ranks - 1).bit_length())
+def shrinking(parts: int) -> float:
+    """Return the power of two that is nearest to 1 / parts from below."""
+    return float(0.5 ** (parts - 1).bit_length())
+
+
+def clear_weight(weight: float | None) -> float:
+    """Return how much a loss counts, or raise if that is unclear; None counts like any other."""
+    if weight is not None and not math.isfinite(weight):
+        raise ArgumentError(
+            "the loss adds means over different numbers of rows, so its weight among the ranks is unclear: "
+            "say it with loss.backward(weight=rows)"
+        )
+    return 1.0 if weight is None else weight
 
 
 def _named(parameters: Any) -> list[tuple[str, Parameter]]:

@@ -1,5 +1,7 @@
 """Metrics that are exact over all ranks: each is a function of sums, and sums add up over batches and ranks."""
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -140,29 +142,36 @@ class Meter:
     Args:
         metrics: names must differ.
         comm: the ranks.
+        shards: in reproducible mode, their number: each has sums of its own, which are added up in their order,
+            so that values do not depend on the number of ranks. 0: sums are added up rank by rank.
     """
 
-    def __init__(self, metrics: Sequence[Metric], comm: "Communicator"):
+    def __init__(self, metrics: Sequence[Metric], comm: "Communicator", shards: int = 0):
         self.metrics = list(metrics)
         self.comm = comm
-        self._sums: list[np.ndarray] = []
+        self._shapes: list[tuple[int, ...]] = []
+        self._sums: list[np.ndarray | None] = [None] * max(1, shards)
 
-    def update(self, outputs: np.ndarray, targets: Any, loss: float, weight: float) -> None:
-        """Add a batch."""
+    def update(self, outputs: np.ndarray, targets: Any, loss: float, weight: float, shard: int = 0) -> None:
+        """Add a batch, or what a shard has of it."""
         targets = np.asarray(targets)
-        if not self._sums:
+        if not self._shapes:
             self.metrics = [metric for metric in self.metrics if metric.fits(outputs, targets)]
         sums = [metric.measure(outputs, targets, loss, weight) for metric in self.metrics]
-        self._sums = [a + b for a, b in zip(self._sums, sums, strict=True)] if self._sums else sums
+        self._shapes = [array.shape for array in sums]
+        flat, before = np.concatenate([array.ravel() for array in sums]), self._sums[shard]
+        self._sums[shard] = flat if before is None else before + flat
 
     def results(self) -> dict[str, Any]:
         """Return the values over all ranks; every rank must ask. One collective."""
-        if not self._sums:
+        if not self._shapes:
             raise checks.bad_value("batches", 0, "must be >= 1 on every rank to have metrics")
-        total = self.comm.allreduce(np.concatenate([sums.ravel() for sums in self._sums]))
-        ends = np.cumsum([sums.size for sums in self._sums])[:-1]
-        parts = zip(self.metrics, np.split(total, ends), self._sums, strict=True)
-        return {metric.name: metric.result(part.reshape(sums.shape)) for metric, part, sums in parts}
+        sizes = [math.prod(shape) for shape in self._shapes]
+        # Another rank has the other shards: adding zeros changes no bit.
+        own = [np.zeros(sum(sizes)) if sums is None else sums for sums in self._sums]
+        total = functools.reduce(np.add, self.comm.allreduce(np.stack(own)))
+        parts = zip(self.metrics, np.split(total, np.cumsum(sizes)[:-1]), self._shapes, strict=True)
+        return {metric.name: metric.result(part.reshape(shape)) for metric, part, shape in parts}
 
 
 def _ratio(sums: np.ndarray) -> float:

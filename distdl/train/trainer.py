@@ -15,12 +15,14 @@ import numpy as np
 from ..autograd import Tensor, no_grad, tensor
 from ..core import checks
 from ..core.errors import PeerError
-from ..core.random import get_seed
+from ..core.random import get_seed, named_batch
 from ..data import DataLoader, GlobalBatchSampler
+from ..kernels.conditions import conditions
 from ..nn import Module
 from ..optim import Optimizer
-from ..parallel import DistributedOptimizer
+from ..parallel import DistributedOptimizer, ReproducibleSynchronizer
 from ..parallel.buffers import synchronize_buffers
+from ..parallel.reproducible import cut_batch
 from ..version import __version__
 from .callbacks import Callback, Record
 from .metrics import Loss, Meter, Metric, default_metrics
@@ -40,7 +42,8 @@ class Trainer:
         loss: `loss(outputs, targets)` gives a tensor of one value, a mean over rows.
         comm: the ranks; by default those of the distributed optimizer, else `distdl.world()`.
         callbacks: called in this order, after the trainer's own.
-        reproducible: the same bits on any number of ranks; not built yet, True is refused.
+        reproducible: train to the same bits on any number of ranks, and any number of threads.
+        shards: then, into how many parts a global batch is cut: a power of two, and at least the number of ranks.
         metrics: measured beside the loss; by default the accuracy, if outputs and targets are those of classes.
         run: name of the directory below `runs/` (or a path) that gets log, weights and learning curve; None: no files.
         progress: show progress on rank 0.
@@ -61,19 +64,22 @@ class Trainer:
         metrics: Sequence[Metric] | None = None,
         run: str | Path | None = None,
         progress: bool = True,
+        shards: int = 8,
     ):
         if not isinstance(model, Module):
             raise checks.bad_type("model", model, "must be a distdl.nn.Module")
         if not callable(loss):
             raise checks.bad_type("loss", loss, "must be a function of outputs and targets")
-        if reproducible:
-            raise checks.bad_value("reproducible", reproducible, "is not available in this version")
         if isinstance(optimizer, DistributedOptimizer):
             if comm is not None and comm is not optimizer.comm:
                 raise checks.bad_value("comm", comm, "is not the communicator of the distributed optimizer")
             self.optimizer = optimizer
+            if reproducible:
+                optimizer.make_reproducible(model, shards)
         else:
-            self.optimizer = DistributedOptimizer(optimizer, comm, model=model)
+            self.optimizer = DistributedOptimizer(
+                optimizer, comm, model=model, reproducible=reproducible, shards=shards
+            )
         known = {id(parameter) for parameter in self.optimizer.parameters()}
         if not any(id(parameter) in known for parameter in model.parameters()):
             raise checks.bad_value("optimizer", type(optimizer).__name__, "holds none of the parameters of `model`")
@@ -146,17 +152,20 @@ class Trainer:
         loader = data
         _check_data(data)
         if not _is_loader(data):
-            sampler = GlobalBatchSampler(len(data), batch_size, self.comm.rank, self.comm.size, shuffle=False)
+            sampler = GlobalBatchSampler(
+                len(data), batch_size, self.comm.rank, self.comm.size, shuffle=False, shards=self._shards
+            )
             loader = DataLoader(data, batch_sampler=sampler)
-        synchronize_buffers(self.model, self.comm)
-        meter = Meter(self.metrics, self.comm)
+        self._synchronize_buffers()
+        meter = Meter(self.metrics, self.comm, self._shards)
         was_training = self.model.training
         self.model.eval()
         try:
             with no_grad():
-                for x, y in loader:
-                    outputs = self._outputs(x)
-                    _measure(meter, outputs, y, self._loss(outputs, y))
+                for batch in loader:
+                    for shard, x, y in self._parts(*batch):
+                        outputs = self._outputs(x)
+                        _measure(meter, outputs, y, self._loss(outputs, y), shard)
         finally:
             self.model.train(was_training)
         return meter.results()
@@ -179,6 +188,7 @@ class Trainer:
             "epochs": self.epochs,
             "batch_size": self.batch_size or None,
             "seed": get_seed(),
+            **({"shards": self._shards, **conditions()} if self._shards else {}),
         }
 
     def rows_of_step(self, rows: int) -> int:
@@ -200,7 +210,7 @@ class Trainer:
             raise checks.bad_value("batch_size", batch_size, "must be given with a data set: rows of the global batch")
         self.batch_size = checks.integer("batch_size", batch_size, 1)
         sampler = GlobalBatchSampler(
-            len(data), self.batch_size, self.comm.rank, self.comm.size, shuffle=True, seed=seed
+            len(data), self.batch_size, self.comm.rank, self.comm.size, shuffle=True, seed=seed, shards=self._shards
         )
         self.steps_per_epoch, self.rows_per_epoch = len(sampler), len(data)
         return DataLoader(data, batch_sampler=sampler, transform=transform)
@@ -221,7 +231,7 @@ class Trainer:
         self.step_in_epoch = 0
         self.model.train()
         self._call("on_epoch_start")
-        meter = Meter(self.metrics, self.comm)
+        meter = Meter(self.metrics, self.comm, self._shards)
         start = time.perf_counter()
         rows = 0
         for x, y in loader:
@@ -229,7 +239,7 @@ class Trainer:
             rows += len(x)
             self._call("on_step_end", loss, len(x))
         results = meter.results()
-        synchronize_buffers(self.model, self.comm)
+        self._synchronize_buffers()
         seconds = time.perf_counter() - start
         rows = self.rows_per_epoch or int(self.comm.allreduce(rows))
         return {
@@ -243,6 +253,14 @@ class Trainer:
 
     def _step(self, meter: Meter, x: Any, y: Any) -> float:
         self.optimizer.zero_grad()
+        parts = self.optimizer.each_shard(x, y) if self._shards else [(x, y)]
+        losses = [self._backward(meter, *part) for part in parts]
+        self.optimizer.step()
+        self.step += 1
+        self.step_in_epoch += 1
+        return float(np.mean(losses)) if losses else math.nan
+
+    def _backward(self, meter: Meter, x: Any, y: Any) -> float:
         outputs = self._outputs(x)
         loss = self._loss(outputs, y)
         if loss.denominator is not None:
@@ -250,10 +268,30 @@ class Trainer:
         elif len(outputs):
             # A mean over the rows; over none it is NaN: this rank has no part in the step, as step() tells the others.
             loss.backward(weight=float(len(outputs)))
-        self.optimizer.step()
-        self.step += 1
-        self.step_in_epoch += 1
-        return _measure(meter, outputs, y, loss)
+        return _measure(meter, outputs, y, loss, self.optimizer.synchronizer.shard or 0)
+
+    @property
+    def _shards(self) -> int:
+        """The number of shards in reproducible mode, else 0."""
+        synchronizer = self.optimizer.synchronizer
+        return synchronizer.shards if isinstance(synchronizer, ReproducibleSynchronizer) else 0
+
+    def _parts(self, x: Any, y: Any) -> Iterator[tuple[int, Any, Any]]:
+        """Yield what is evaluated at once, and the shard that it counts for."""
+        batch, synchronizer = named_batch(), self.optimizer.synchronizer
+        if not isinstance(synchronizer, ReproducibleSynchronizer):
+            yield 0, x, y
+        elif batch is None or batch.shards != synchronizer.shards:
+            yield synchronizer.mine[0], x, y
+        else:
+            for shard, rows, pieces in cut_batch(batch, synchronizer.mine, (x, y)):
+                if rows:
+                    yield shard, *pieces
+
+    def _synchronize_buffers(self) -> None:
+        # In reproducible mode they are the same everywhere.
+        if not self._shards:
+            synchronize_buffers(self.model, self.comm)
 
     def _outputs(self, x: Any) -> Tensor:
         outputs = self.model(tensor(x))
@@ -274,12 +312,12 @@ class Trainer:
             getattr(callback, event)(self, *args)
 
 
-def _measure(meter: Meter, outputs: Tensor, targets: Any, loss: Tensor) -> float:
+def _measure(meter: Meter, outputs: Tensor, targets: Any, loss: Tensor, shard: int) -> float:
     value = float(loss.item())
     weight = (
         loss.denominator if loss.denominator is not None and math.isfinite(loss.denominator) else float(len(outputs))
     )
-    meter.update(outputs.data, targets.data if isinstance(targets, Tensor) else targets, value, weight)
+    meter.update(outputs.data, targets.data if isinstance(targets, Tensor) else targets, value, weight, shard)
     return value
 
 

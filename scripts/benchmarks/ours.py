@@ -7,6 +7,7 @@ import numpy as np
 
 import distdl
 from distdl import nn, optim, parallel
+from distdl.core import random
 
 from . import models
 
@@ -17,25 +18,42 @@ class Ours:
     Args:
         model: its name; "" for none.
         threads: handled by the environment.
+        reproducible: train in 8 shards.
         options: none.
     """
 
-    def __init__(self, model: str, seed: int = 0, lr: float = 0.01, **options: Any):
+    def __init__(self, model: str, seed: int = 0, lr: float = 0.01, reproducible: bool = False, **options: Any):
         self.comm = distdl.world()
         self.rank, self.size = self.comm.rank, self.comm.size
         if model:
             self.model = models.make(model, nn)
             models.start_alike(model, {name: p.data for name, p in self.model.named_parameters()}, False, seed)
             optimizer: Any = optim.SGD(self.model.parameters(), lr=lr, momentum=0.9)
-            self.optimizer = parallel.DistributedOptimizer(optimizer, self.comm) if self.size > 1 else optimizer
+            self.reproducible = reproducible
+            self.optimizer = optimizer
+            if self.size > 1 or reproducible:
+                self.optimizer = parallel.DistributedOptimizer(
+                    optimizer, self.comm, model=self.model, reproducible=reproducible
+                )
 
     def prepare(self, x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
         return x, y
 
     def step(self, x: Any, y: Any) -> Any:
+        if self.reproducible:
+            return self._step_by_shards(x, y)
         self.optimizer.zero_grad()
         loss = nn.functional.cross_entropy(self.model(distdl.tensor(x)), y)
         loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def _step_by_shards(self, x: Any, y: Any) -> Any:
+        self.optimizer.zero_grad()
+        random.set_batch(random.Batch(0, np.arange(len(x)), 8))
+        for rows, labels in self.optimizer.each_shard(x, y):
+            loss = nn.functional.cross_entropy(self.model(distdl.tensor(rows)), labels)
+            loss.backward()
         self.optimizer.step()
         return loss
 

@@ -80,6 +80,14 @@ def _scaling(result: Result) -> str:
     return _table(["model", "ranks", "samples/s", "of so many alone"], rows)
 
 
+def _reproducible(result: Result) -> str:
+    note = "2 ranks x 1 thread, 8 shards, against the fast mode with the same global batch; below 1: slower.\n\n"
+    rows = [
+        [model, f"{found['ours']:.1f}", f"{found['theirs']:.1f}", *_ratio(found)] for model, found in result.items()
+    ]
+    return note + _table(["model", "reproducible, ms", "fast, ms", "ratio", "same side"], rows)
+
+
 def _allreduce(result: Result) -> str:
     rows = [
         [_bytes(int(size)), against, f"{found['ours']:.4g}", f"{found['theirs']:.4g}", *_ratio(found)]
@@ -158,6 +166,7 @@ def _bytes(size: int) -> str:
 _TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "steps": ("Training steps", _steps),
     "scaling": ("Scaling", _scaling),
+    "reproducible": ("Reproducible mode", _reproducible),
     "allreduce": ("Allreduce", _allreduce),
     "memory": ("Memory", _memory),
     "cold": ("Cold start", _cold),

@@ -207,6 +207,16 @@ def limits(settings: Settings) -> Result:
     return result
 
 
+def reproducible(settings: Settings) -> Result:
+    """Steps on 2 ranks in reproducible mode, against the fast mode, with the same global batch."""
+    result: Result = {}
+    for name in settings.models:
+        with Job("ours", 2, model=name, reproducible=True) as slow, Job("ours", 2, model=name) as fast:
+            result[name] = compare(slow.steps, fast.steps, settings.seconds, settings.pairs).as_dict()
+    return result
+
+
 SECTIONS: dict[str, Callable[[Settings], Result]] = {
-    function.__name__: function for function in (steps, scaling, allreduce, memory, cold, accuracy, losses, limits)
+    function.__name__: function
+    for function in (steps, scaling, reproducible, allreduce, memory, cold, accuracy, losses, limits)
 }

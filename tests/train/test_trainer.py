@@ -213,7 +213,7 @@ def pair_of_outputs(trainer):
         (lambda t: pair_of_outputs(t).fit(make_data(), batch_size=8), ArgumentTypeError, "`model` .*one tensor"),
         (lambda t: train.Trainer(object(), t.optimizer, t.loss), ArgumentTypeError, "`model`"),
         (lambda t: train.Trainer(t.model, t.optimizer, None), ArgumentTypeError, "`loss`"),
-        (lambda t: train.Trainer(t.model, t.optimizer, t.loss, reproducible=True), ArgumentError, "`reproducible`"),
+        (lambda t: train.Trainer(t.model, t.optimizer, t.loss, reproducible=True, shards=3), ArgumentError, "`shards`"),
         (
             lambda t: train.Trainer(t.model, t.optimizer, t.loss, distdl.comm.SerialCommunicator()),
             ArgumentError,

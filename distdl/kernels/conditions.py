@@ -1,0 +1,23 @@
+"""What bits of results depend on, beside the program and its input: kind of CPU, libraries and their versions."""
+
+import platform
+from importlib import metadata
+
+
+def conditions() -> dict[str, str]:
+    """Return the kind of CPU, the BLAS libraries in use, and the versions of what computes."""
+    from llvmlite import binding
+    from threadpoolctl import threadpool_info
+
+    blas = {
+        f"{info['internal_api']} {info['version']} {info.get('architecture', '')}".strip()
+        for info in threadpool_info()
+        if info["user_api"] == "blas"
+    }
+    versions = {name: metadata.version(name) for name in ("numpy", "numba", "llvmlite", "scipy")}
+    return {
+        "cpu": f"{platform.machine()} {binding.get_host_cpu_name()}",
+        "blas": ", ".join(sorted(blas)),
+        "python": platform.python_version(),
+        **versions,
+    }
