@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..autograd import Parameter
+from . import lockstep
 
 _ALIGNMENT = 64
 """Bytes: every gradient starts on a cache line."""
@@ -19,8 +20,8 @@ Earlier = tuple[np.ndarray, list[bool]]
 class Bucket:
     """The gradients of some parameters of one dtype, one after another in one array.
 
-    Behind the gradients lie, in the same array and so in the same reduction, the rank's weight and
-    for each parameter whether it took part here.
+    Behind the gradients lie, in the same array and so in the same reduction, the rank's weight, what
+    `Lockstep` adds, and for each parameter whether it took part here.
 
     Args:
         parameters: of one dtype; each gets its view as the place of its gradient.
@@ -28,6 +29,7 @@ class Bucket:
     Attributes:
         flat: all of it; what is reduced.
         gradients: the part that holds gradients.
+        numbers: those of `Lockstep`.
     """
 
     def __init__(self, parameters: Sequence[Parameter]):
@@ -39,10 +41,10 @@ class Bucket:
         for parameter in parameters:
             starts.append(end)
             end += -(-parameter.size // step) * step
-        self.flat = aligned_zeros(end + WEIGHT_SLOTS + len(self.parameters), dtype)
-        self.gradients = self.flat[:end]
-        self._weight = self.flat[end : end + WEIGHT_SLOTS]
-        self._used = self.flat[end + WEIGHT_SLOTS :]
+        slots = WEIGHT_SLOTS, lockstep.SLOTS, len(self.parameters)
+        self.flat = aligned_zeros(end + sum(slots), dtype)
+        self.gradients, behind = self.flat[:end], self.flat[end:]
+        self._weight, self.numbers, self._used = np.split(behind, np.cumsum(slots)[:-1])
         self.views = [
             self.flat[start : start + parameter.size].reshape(parameter.shape)
             for start, parameter in zip(starts, parameters, strict=True)

@@ -4,10 +4,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..core import checks
 from ..core.errors import ArgumentError
 from ..nn import Module
 from ..optim import Optimizer
+from .lockstep import Lockstep, OnDrift
 from .plan import Auto
 from .reproducible import ReproducibleSynchronizer
 from .start import compare_options, compare_states
@@ -32,6 +35,8 @@ class DistributedOptimizer:
         reproducible: the same bits on any number of ranks, see `ReproducibleSynchronizer`; needs `model`, whose
             buffers are part of the promise, and loops over `each_shard`. Nothing overlaps.
         shards: then, into how many a global batch is cut.
+        check_every: how many steps lie between two comparisons of the replicas, bit by bit; 0: they are not compared.
+        on_drift: where they differ, "stop" ends the job and names the place; "broadcast" goes on with what rank 0 has.
 
     Attributes:
         optimizer: the one given.
@@ -48,6 +53,8 @@ class DistributedOptimizer:
         overlap: bool | Auto = "auto",
         reproducible: bool = False,
         shards: int = 8,
+        check_every: int = 100,
+        on_drift: OnDrift = "stop",
     ):
         if not isinstance(optimizer, Optimizer):
             raise checks.bad_type("optimizer", optimizer, "must be a distdl.optim.Optimizer")
@@ -60,10 +67,12 @@ class DistributedOptimizer:
             raise ArgumentError("`model` must be given with reproducible=True: its buffers must be the same bits too")
         parameters = optimizer.named_parameters()
         source: Any = parameters if model is None else _WithBuffers(parameters, model)
+        lockstep = Lockstep(comm, self._replica, check_every, on_drift)
+        self._model = model if reproducible else None
         self.synchronizer = (
-            ReproducibleSynchronizer(source, comm, shards, bucket_bytes)
+            ReproducibleSynchronizer(source, comm, shards, bucket_bytes, lockstep)
             if reproducible
-            else GradientSynchronizer(source, comm, bucket_bytes, overlap)
+            else GradientSynchronizer(source, comm, bucket_bytes, overlap, lockstep)
         )
         compare_options(comm, optimizer.param_groups)
         compare_states(comm, optimizer)
@@ -74,7 +83,19 @@ class DistributedOptimizer:
             before = self.synchronizer
             before.close()
             source = _WithBuffers(self.named_parameters(), model)
-            self.synchronizer = ReproducibleSynchronizer(source, before.comm, shards, before.plan.bucket_bytes)
+            self._model = model
+            self.synchronizer = ReproducibleSynchronizer(
+                source, before.comm, shards, before.plan.bucket_bytes, before.lockstep
+            )
+
+    def _replica(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Name what must be equal on all ranks: parameters, optimizer state, in reproducible mode buffers."""
+        for (name, parameter), state in zip(self.named_parameters(), self.state, strict=True):
+            yield name, parameter.data
+            for key in sorted(state):
+                yield f"{key} of {name}", np.asarray(state[key])
+        if self._model is not None:
+            yield from self._model.named_buffers()
 
     @property
     def is_reproducible(self) -> bool:

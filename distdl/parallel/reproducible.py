@@ -18,6 +18,7 @@ from ..core import random, threads
 from ..core.errors import ArgumentError, DistdlError, PeerError
 from ..core.shards import check_shards, rows_of
 from ..kernels.conditions import conditions
+from .lockstep import Lockstep
 from .plan import Auto
 from .running import RunningBuffers
 from .shard_sums import ShardSums
@@ -46,6 +47,7 @@ class ReproducibleSynchronizer(GradientSynchronizer):
         comm: the ranks, at most as many as shards.
         shards: how many parts a global batch is cut into: a power of two.
         bucket_bytes: size at which a bucket is full.
+        lockstep: compares the replicas now and then; None: nobody does.
 
     Attributes:
         mine: this rank's shards.
@@ -56,16 +58,24 @@ class ReproducibleSynchronizer(GradientSynchronizer):
         PeerError: the ranks hold different models, or run on different CPUs or versions of libraries.
     """
 
-    def __init__(self, parameters: Any, comm: "Communicator", shards: int = 8, bucket_bytes: int | Auto = "auto"):
+    def __init__(
+        self,
+        parameters: Any,
+        comm: "Communicator",
+        shards: int = 8,
+        bucket_bytes: int | Auto = "auto",
+        lockstep: Lockstep | None = None,
+    ):
         self.shards = check_shards(shards, comm.size)
         _compare_conditions(comm)
-        super().__init__(parameters, comm, bucket_bytes, overlap=False)
+        super().__init__(parameters, comm, bucket_bytes, overlap=False, lockstep=lockstep)
         self._sums = [ShardSums(shards, comm) for _ in self.buckets]
         buffers = [buffer for _, buffer in parameters.named_buffers()] if hasattr(parameters, "named_buffers") else []
         self._buffers = RunningBuffers(buffers, shards, comm)
         self.mine = self._sums[0].mine
         self.shard = None
         self._is_open = False
+        self._numbers: Any = 0.0
         threads.fix_sums()
         # Once: at close(), or when nobody needs this any more.
         self._free_sums = weakref.finalize(self, threads.free_sums)
@@ -92,6 +102,8 @@ class ReproducibleSynchronizer(GradientSynchronizer):
             self._forget()
         self._is_open = True
         self._earlier = [bucket.take() for bucket in self.buckets] if self._has_gradients() else []
+        # Before buffers change.
+        self._numbers = 0.0 if self.lockstep is None else self.lockstep.numbers()
         self._buffers.begin()
         for shard, rows, pieces in cut_batch(batch, self.mine, arrays):
             self.shard = shard
@@ -156,6 +168,8 @@ class ReproducibleSynchronizer(GradientSynchronizer):
             )
 
     def _finish_shard(self, shard: int, had_rows: bool) -> None:
+        # Once for each rank.
+        self.buckets[0].numbers[:] = self._numbers if shard == self.mine[0] else 0.0
         for bucket, sums in zip(self.buckets, self._sums, strict=True):
             bucket.collect()
             bucket.weight = self._weight

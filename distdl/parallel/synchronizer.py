@@ -25,6 +25,7 @@ from ..core import checks, spans
 from ..core.errors import ArgumentError, DistdlError
 from .background import Background
 from .bucket import Bucket, Earlier, make_buckets
+from .lockstep import Lockstep
 from .plan import Auto, choose
 from .start import broadcast_start
 
@@ -49,6 +50,7 @@ class GradientSynchronizer:
         overlap: whether buckets are reduced while backward() still runs; "auto", as for `bucket_bytes`:
             what `DISTDL_OVERLAP` and `DISTDL_BUCKET_BYTES` say, else what a short measurement says.
             Rank 0 decides for all.
+        lockstep: compares the replicas now and then; None: nobody does.
 
     Attributes:
         plan: what was decided.
@@ -61,11 +63,17 @@ class GradientSynchronizer:
     """
 
     def __init__(
-        self, parameters: Any, comm: "Communicator", bucket_bytes: int | Auto = "auto", overlap: bool | Auto = "auto"
+        self,
+        parameters: Any,
+        comm: "Communicator",
+        bucket_bytes: int | Auto = "auto",
+        overlap: bool | Auto = "auto",
+        lockstep: Lockstep | None = None,
     ):
         named = _named(parameters)
         buffers = list(parameters.named_buffers()) if hasattr(parameters, "named_buffers") else []
         self.comm = comm
+        self.lockstep = lockstep
         self.order = next(_orders)
         self.named_parameters = named
         self.reductions = 0
@@ -222,6 +230,8 @@ class GradientSynchronizer:
         bucket = self.buckets[i]
         bucket.collect()
         bucket.weight = self._weight
+        if i == 0 and self.lockstep is not None:
+            bucket.numbers[:] = self.lockstep.numbers()
         bucket.scale(self._weight / self._mean_weight)
         comm = self._reducing
 
@@ -246,6 +256,8 @@ class GradientSynchronizer:
         """Make gradients of the sums over so many parts, which are shrunk, and return whether any part had a weight."""
         self.reductions += len(self.buckets)
         shrunk = shrinking(parts)
+        if self.lockstep is not None:
+            self.lockstep.judge(self.buckets[0].numbers / shrunk)
         total = self.buckets[0].weight / shrunk
         for i, bucket in enumerate(self.buckets):
             bucket.scale(self._mean_weight / (total * shrunk) if total > 0 else 0.0)
