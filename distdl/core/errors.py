@@ -33,5 +33,9 @@ class PeerError(DistdlError, RuntimeError):
     """Another rank left, died, or disagrees with this one."""
 
 
+class DivergenceError(DistdlError, FloatingPointError):
+    """The training has diverged: gradients are NaN or infinite, again and again."""
+
+
 class WorkerError(DistdlError, RuntimeError):
     """A worker process of a data loader died."""

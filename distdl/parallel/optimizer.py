@@ -10,6 +10,7 @@ from ..core import checks
 from ..core.errors import ArgumentError
 from ..nn import Module
 from ..optim import Optimizer
+from .finite_guard import FiniteGuard
 from .lockstep import Lockstep, OnDrift
 from .plan import Auto
 from .reproducible import ReproducibleSynchronizer
@@ -37,6 +38,8 @@ class DistributedOptimizer:
         shards: then, into how many a global batch is cut.
         check_every: how many steps lie between two comparisons of the replicas, bit by bit; 0: they are not compared.
         on_drift: where they differ, "stop" ends the job and names the place; "broadcast" goes on with what rank 0 has.
+        max_skipped: a step whose gradients are NaN or infinite is left out, on all ranks; so many in a row end the job.
+            None: nobody looks.
 
     Attributes:
         optimizer: the one given.
@@ -55,6 +58,7 @@ class DistributedOptimizer:
         shards: int = 8,
         check_every: int = 100,
         on_drift: OnDrift = "stop",
+        max_skipped: int | None = 10,
     ):
         if not isinstance(optimizer, Optimizer):
             raise checks.bad_type("optimizer", optimizer, "must be a distdl.optim.Optimizer")
@@ -67,6 +71,8 @@ class DistributedOptimizer:
             raise ArgumentError("`model` must be given with reproducible=True: its buffers must be the same bits too")
         parameters = optimizer.named_parameters()
         source: Any = parameters if model is None else _WithBuffers(parameters, model)
+        self._guard = FiniteGuard(comm, max_skipped)
+        self._steps = 0
         lockstep = Lockstep(comm, self._replica, check_every, on_drift)
         self._model = model if reproducible else None
         self.synchronizer = (
@@ -140,8 +146,21 @@ class DistributedOptimizer:
         self.optimizer.zero_grad()
 
     def step(self) -> None:
-        """Update the parameters; a rank whose backward() reached none of them meets the others here."""
-        self.optimizer.step()
+        """Update the parameters; a rank whose backward() reached none of them meets the others here.
+
+        Raises:
+            DivergenceError: too many steps in a row had gradients that are NaN or infinite.
+        """
+        self._steps += 1
+        if self._guard.allows(self.named_parameters(), self._steps):
+            self.optimizer.step()
+        else:
+            self.synchronizer.stepped()
+
+    @property
+    def skipped(self) -> int:
+        """How many steps were left out so far, since gradients were NaN or infinite."""
+        return self._guard.skipped
 
     def no_sync(self, exact: bool = False) -> AbstractContextManager[None]:
         """Accumulate on this rank only within the block; see `GradientSynchronizer.no_sync`."""
