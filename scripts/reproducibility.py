@@ -91,26 +91,17 @@ def train(name: str, steps: int, bucket_bytes: int) -> dict[str, Any]:
 
 def run(python: str, case: Case, steps: int) -> dict[str, Any]:
     """Run one case as a job of its own."""
+    from distdl.cluster.launch import launch_command, mpiexec_family
+
+    order = json.dumps({**asdict(case), "steps": steps})
     mpiexec = str(Path(python).parent / "mpiexec")
-    command = [
-        mpiexec,
-        "-n",
-        str(case.ranks),
-        python,
-        __file__,
-        "--worker",
-        json.dumps({**asdict(case), "steps": steps}),
-    ]
+    command = launch_command(case.ranks, mpiexec, mpiexec_family(mpiexec), [python, __file__, "--worker", order])
     threads = str(case.threads)
     environment = {
         **os.environ,
         "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
         "DISTDL_NUM_THREADS": threads,
         "OMP_NUM_THREADS": threads,
-        "OMPI_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-        "OMPI_ALLOW_RUN_AS_ROOT": "1",
-        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }
     job = subprocess.run(command, env=environment, capture_output=True, text=True)
     if job.returncode:
