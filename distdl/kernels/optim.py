@@ -85,6 +85,18 @@ def sgd_segments(addresses, sizes, like, lr, momentum, dampening, weight_decay, 
         sgd_update(parameter, gradient, velocity, lr, momentum, dampening, weight_decay, nesterov, False)
 
 
+def _average_update(average: np.ndarray, value: np.ndarray, decay: float) -> None:
+    average += (1 - decay) * (value - average)
+
+
+@kernel(reference=_average_update, contract=False)
+def average_update(average, value, decay):  # type: ignore[no-untyped-def]
+    """Move an average towards a value: by the share 1 - decay of what lies between."""
+    share = average.dtype.type(1 - decay)
+    for i in range(average.size):
+        average[i] += share * (value[i] - average[i])
+
+
 def _adam_update(
     parameter: np.ndarray,
     gradient: np.ndarray,

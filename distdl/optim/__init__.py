@@ -2,6 +2,7 @@
 
 from . import lr_scheduler
 from .adam import Adam, AdamW
+from .average import ExponentialMovingAverage
 from .clip import clip_grad_norm_, clip_grad_value_
 from .lr_scheduler import (
     CosineAnnealingLR,
@@ -20,6 +21,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "CosineAnnealingLR",
+    "ExponentialMovingAverage",
     "LinearLR",
     "OneCycleLR",
     "Optimizer",

@@ -49,10 +49,10 @@ class Optimizer:
         """Add a group: "params" and options that differ from the defaults."""
         if "params" not in group:
             raise checks.bad_value("group", sorted(group), 'must have "params"')
-        names, parameters = _named(group["params"])
+        names, parameters = name_parameters(group["params"])
         self._check_options(group.keys() - {"params"})
         known = {id(parameter) for parameter in self.parameters()}
-        names = _distinct(names, {name for name, _ in self.named_parameters()})
+        names = distinct(names, {name for name, _ in self.named_parameters()})
         for name, parameter in zip(names, parameters, strict=True):
             if id(parameter) in known:
                 raise checks.bad_value("parameters", name, "is given twice")
@@ -214,17 +214,17 @@ def _bad_shape(name: str, array: Any, parameter: Parameter) -> ArgumentError:
     return checks.bad_value(name, f"shape {np.shape(array)}", f"must have the parameter's shape {parameter.shape}")
 
 
-def _distinct(names: list[str], taken: set[str]) -> list[str]:
+def distinct(names: list[str], taken: set[str]) -> list[str]:
     """Number names that are there already: state is saved by name."""
-    distinct = []
+    result = []
     for name in names:
         number, unique = 1, name
         while unique in taken:
             number += 1
             unique = f"{name} ({number})"
         taken.add(unique)
-        distinct.append(unique)
-    return distinct
+        result.append(unique)
+    return result
 
 
 def _groups(parameters: Any) -> list[Mapping[str, Any]]:
@@ -242,7 +242,8 @@ def _groups(parameters: Any) -> list[Mapping[str, Any]]:
     return [{"params": items}]
 
 
-def _named(parameters: Any) -> tuple[list[str], list[Parameter]]:
+def name_parameters(parameters: Any) -> tuple[list[str], list[Parameter]]:
+    """Return names and parameters of a parameter, several, (name, parameter) pairs, or a `Module`."""
     if isinstance(parameters, Tensor):
         parameters = [parameters]
     if hasattr(parameters, "named_parameters"):

@@ -129,6 +129,13 @@ def sgd_update(rng: Generator, dtype: Any) -> Draw:
 
 
 @case
+def average_update(rng: Generator, dtype: Any) -> Draw:
+    for size in SIZES:
+        for decay in (0.0, 0.5, 0.999, 1.0):
+            yield normal(rng, dtype, size), normal(rng, dtype, size), decay
+
+
+@case
 def adam_update(rng: Generator, dtype: Any) -> Draw:
     for size in SIZES:
         for decoupled in (False, True):

@@ -111,6 +111,7 @@ def custom_loop(comm, use, rounds=1, clip=None, dropout=0.3):
     optimizer = parallel.DistributedOptimizer(
         optim.SGD(model, lr=0.1, momentum=0.9), comm, model=model, reproducible=True
     )
+    average = optim.ExponentialMovingAverage(model, decay=0.9)
     for step, (x, y) in enumerate(loader):
         if step % rounds == 0:
             optimizer.zero_grad()
@@ -121,8 +122,9 @@ def custom_loop(comm, use, rounds=1, clip=None, dropout=0.3):
             if clip:
                 optim.clip_grad_norm_(model.parameters(), clip)
             optimizer.step()
+            average.update()
     optimizer.close()
-    return parallel.digest(model)
+    return parallel.digest(model), parallel.digest(average.averages)
 
 
 def plain(model, x, y):
