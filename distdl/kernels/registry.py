@@ -42,6 +42,9 @@ class Kernel:
 
 KERNELS: dict[str, Kernel] = {}
 
+HELPERS: set[str] = set()
+"""Names of the functions that kernels call."""
+
 
 def kernel(
     *,
@@ -74,7 +77,17 @@ def kernel(
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """Let kernels call a function: it is compiled as a part of them, without the ways in from Python, and not kept."""
+    """Let kernels call a function: it is compiled as a part of them, without the ways in from Python, and not kept.
+
+    Kernels that were compiled in different processes bring their own copies of it, and the linker takes the first of a
+    name and number. So no two functions may share a name.
+    """
+    name = f"{function.__module__}.{function.__qualname__}"
+    if name in HELPERS:
+        raise ValueError(
+            f"helper {name} is registered twice: kernels from different processes would take one for the other"
+        )
+    HELPERS.add(name)
     return register_jitable(error_model="numpy", fastmath={"contract"})(function)
 
 

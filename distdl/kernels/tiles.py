@@ -27,7 +27,7 @@ _NAMES = {
 }
 
 _ROWS_SOURCE = """
-def tile(a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_row, lanes, floor, tiles):
+def row_tile_{rows}(a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_row, lanes, floor, tiles):
     for number in range(tiles):
         row = b0
         {start}
@@ -47,7 +47,7 @@ def tile(a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_row,
 """
 
 _OUTER_SOURCE = """
-def tile(a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, lanes, adds, tiles):
+def outer_tile_{rows}(a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, lanes, adds, tiles):
     for number in range(tiles):
         row = b0
         {clear}
@@ -92,11 +92,11 @@ def _is_wide() -> bool:
     return bool(binding.get_host_cpu_features().get("avx512f")) and not config.CPU_NAME
 
 
-def _compile(source: str, rows: int) -> Callable[..., None]:
+def _compile(source: str, name: str, rows: int) -> Callable[..., None]:
     text = {name: "; ".join(line.format(r=r) for r in range(rows)) for name, line in _LINES.items()}
     scope: dict[str, Any] = dict(_NAMES)
     exec(source.format(**text, rows=rows), scope)
-    compiled: Callable[..., None] = helper(scope["tile"])
+    compiled: Callable[..., None] = helper(scope[f"{name}_{rows}"])
     return compiled
 
 
@@ -108,7 +108,7 @@ def row_tile(rows: int) -> Callable[..., None]:
     j * a_line + k] for j < lines, k < depth; b advances by b_step at each. `start` and `floor` are
     vectors; so many `lanes` are written, and so many tiles, one below the other.
     """
-    return _compile(_ROWS_SOURCE, rows)
+    return _compile(_ROWS_SOURCE, "row_tile", rows)
 
 
 def outer_tile(rows: int) -> Callable[..., None]:
@@ -117,7 +117,7 @@ def outer_tile(rows: int) -> Callable[..., None]:
     The function takes (a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, lanes, adds,
     tiles): row r reads a[a0 + r + j * a_line + k * a_step]; the rest as in `row_tile`.
     """
-    return _compile(_OUTER_SOURCE, rows)
+    return _compile(_OUTER_SOURCE, "outer_tile", rows)
 
 
 # What the choice of algorithms goes by; AVX2 stands for all CPUs with 16 registers of eight floats.

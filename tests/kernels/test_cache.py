@@ -1,6 +1,8 @@
 """Where compiled code is kept."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -168,3 +170,51 @@ def test_a_place_without_locks_is_passed_over(fresh, monkeypatch):
     works = FileLock.works
     monkeypatch.setattr(FileLock, "works", lambda lock: fresh / "here" not in lock.path.parents and works(lock))
     assert cache.cache_directory() == fresh / "home" / ".cache" / "distdl" / cache.cache_key()
+
+
+_PIECES = """
+import sys
+import numpy as np
+import distdl
+from distdl import nn
+
+rng = np.random.default_rng(0)
+x, w, dy = (rng.normal(size=shape).astype(np.float32) for shape in ((50, 40), (40, 30), (50, 30)))
+
+def forward():
+    found = nn.functional.linear(distdl.tensor(x), distdl.tensor(w)).numpy()
+    np.testing.assert_allclose(found, x @ w, rtol=1e-4, atol=1e-4)
+
+def weight_gradient():
+    weight = distdl.tensor(w, requires_grad=True)
+    nn.functional.linear(distdl.tensor(x), weight).backward(dy)
+    np.testing.assert_allclose(weight.grad, x.T @ dy, rtol=1e-4, atol=1e-4)
+
+def convolution():
+    images, kernel = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 9, 9, 3), (3, 3, 3, 20)))
+    found = nn.functional.conv2d(distdl.tensor(images), distdl.tensor(kernel)).numpy()
+    windows = np.lib.stride_tricks.sliding_window_view(images, (3, 3), axis=(1, 2))
+    np.testing.assert_allclose(found, np.einsum("nhwcij,ijck->nhwk", windows, kernel), rtol=1e-4, atol=1e-4)
+
+for name in sys.argv[1:]:
+    globals()[name]()
+"""
+
+
+_ALIKE = """
+import itertools
+from numba.core.bytecode import FunctionIdentity
+
+FunctionIdentity._unique_ids = itertools.repeat(1)
+"""
+
+
+def test_no_two_functions_have_one_name(tmp_path):
+    """Kernels are right where Numba gives every function one number, as those of two processes may have: names differ.
+
+    Kernels from different processes bring their own copies of helpers, of which the linker takes the first.
+    """
+    environment = {**os.environ, "DISTDL_CACHE_DIR": str(tmp_path)}
+    pieces = ["convolution", "weight_gradient", "forward"]
+    for order in (pieces, pieces[::-1]):
+        subprocess.run([sys.executable, "-c", _ALIKE + _PIECES, *order], env=environment, check=True, timeout=200)
