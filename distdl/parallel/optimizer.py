@@ -1,6 +1,7 @@
 """`DistributedOptimizer`: an optimizer and a synchronizer, side by side."""
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +166,34 @@ class DistributedOptimizer:
     def no_sync(self, exact: bool = False) -> AbstractContextManager[None]:
         """Accumulate on this rank only within the block; see `GradientSynchronizer.no_sync`."""
         return self.synchronizer.no_sync(exact)
+
+    @contextlib.contextmanager
+    def join(self, after_step: Callable[[], Any] | None = None) -> Iterator[None]:
+        """Let ranks have different numbers of batches: at the end of the block a rank accompanies the others' steps.
+
+            with optimizer.join():
+                for x, y in loader:         # as many batches as this rank has
+                    ...
+                    optimizer.step()
+
+        A step's gradient is the exact mean over the rows of the ranks that still have some, and all replicas take it.
+
+        Args:
+            after_step: called after each step that this rank only accompanies: what the loop does to the optimizer
+                after a step, a schedule's `step` above all, must happen on all ranks.
+        """
+        if self.is_reproducible:
+            raise ArgumentError("join() is not for reproducible mode, where all ranks have the same steps")
+        yield
+        while True:
+            had_weight, is_over = self.synchronizer.accompany()
+            if had_weight:
+                self.step()
+                if after_step is not None:
+                    after_step()
+            if is_over:
+                self.zero_grad()
+                return
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Refuse: the buckets are laid out already."""

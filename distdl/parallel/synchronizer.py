@@ -82,7 +82,7 @@ class GradientSynchronizer:
         self._weight = 0.0
         self._due = True
         self._local = self._exact_here = False
-        self._exact = False
+        self._exact = self._is_done = self._is_pending = False
         self._earlier: list[Earlier] = []
         broadcast_start(comm, named, buffers)
         self.plan = choose(comm, sum(parameter.data.nbytes for _, parameter in named), bucket_bytes, overlap)
@@ -144,6 +144,7 @@ class GradientSynchronizer:
 
         What earlier backwards have reduced since the last step is put aside, to be added afterwards.
         """
+        self._is_pending = True
         if self.comm.size == 1:
             return 1.0
         self._check_whole()
@@ -205,9 +206,31 @@ class GradientSynchronizer:
             for bucket, earlier in zip(self.buckets, kept, strict=True):
                 bucket.restore(earlier)
 
+    def accompany(self) -> tuple[bool, bool]:
+        """Take part in a step of the others, without a batch of one's own, but with what `no_sync()` has left here.
+
+        Returns:
+            Whether any rank had a weight in it, and whether all ranks only accompany.
+        """
+        if self.comm.size == 1:
+            return self._is_pending, True
+        if self._exact:
+            raise DistdlError("join() and no_sync(exact=True) do not go together: use no_sync()")
+        self._check_whole()
+        if not self._weight:
+            for bucket in self.buckets:
+                for parameter in bucket.parameters:
+                    parameter.grad = None
+        self._is_done = True
+        had_weight = self._reduce()
+        self._is_done = False
+        # Shrunk as all else there.
+        return had_weight, round(float(self.buckets[0].done[0]) / shrinking(self.comm.size)) == self.comm.size
+
     def stepped(self) -> None:
         """Take note that the optimizer has used the gradients."""
         self._due = True
+        self._is_pending = False
 
     def _has_gradients(self) -> bool:
         return any(parameter.grad is not None for bucket in self.buckets for parameter in bucket.parameters)
@@ -230,6 +253,7 @@ class GradientSynchronizer:
         bucket = self.buckets[i]
         bucket.collect()
         bucket.weight = self._weight
+        bucket.done[0] = self._is_done
         if i == 0 and self.lockstep is not None:
             bucket.numbers[:] = self.lockstep.numbers()
         bucket.scale(self._weight / self._mean_weight)

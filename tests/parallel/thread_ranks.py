@@ -36,7 +36,9 @@ class ThreadCommunicator(Communicator):
         return f"{self.size} threads"
 
     def _split(self, color, key, name):
-        raise NotImplementedError
+        """All ranks stay together, and meet at another table."""
+        tables = self._table.exchange(self.rank, _Table(self.size) if self.rank == 0 else None)
+        return ThreadCommunicator(tables[0], self.rank, self.size)
 
     def _allreduce(self, array, op, scale):
         parts = self._table.exchange(self.rank, array.copy())
