@@ -9,7 +9,7 @@ import distdl
 from distdl import nn, optim, parallel
 from distdl.core.errors import ArgumentError, DistdlError
 from tests.parallel.replicas import batch, dense, made, relative_difference
-from tests.parallel.thread_ranks import on_ranks
+from tests.parallel.thread_ranks import on_ranks, one_at_a_time
 
 pytestmark = pytest.mark.usefixtures("mode")
 
@@ -29,7 +29,8 @@ def loss_on(model, x, y):
 
 def joined(comm, micro=1, schedule=False):
     """Train with join(), `micro` batches a step; a rank may end within a step."""
-    model = made(dense, "float64", seed=3)
+    with one_at_a_time:
+        model = made(dense, "float64", seed=3)
     optimizer = parallel.DistributedOptimizer(optim.SGD(model, lr=0.05, momentum=0.9), comm, check_every=2)
     scheduler = optim.StepLR(optimizer.optimizer, step_size=2, gamma=0.5)
     with optimizer.join(after_step=scheduler.step if schedule else None):

@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import threading
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from distdl import data, nn, optim, parallel, train
 from distdl.comm import SerialCommunicator
 from distdl.core import threads
 from distdl.core.errors import ArgumentError, DistdlError
-from tests.parallel.thread_ranks import on_ranks
+from tests.parallel.thread_ranks import on_ranks, one_at_a_time
 
 
 class Draws:
@@ -55,7 +54,7 @@ def trained(comm, case, shards, bucket_bytes=None):
     """Train what the case draws for two epochs on these ranks; return the digest and the records."""
     draw = Draws(case)
     dtype = draw.one_of("float32", "float32", "float64")
-    with _one_at_a_time:
+    with one_at_a_time:
         distdl.manual_seed(case)
         shape, model = draw.one_of(dense, convolutional)(draw)
     model.astype(dtype)
@@ -71,10 +70,6 @@ def trained(comm, case, shards, bucket_bytes=None):
     records = trainer.fit(dataset, epochs=2, batch_size=batch_size, validation=dataset, seed=7)
     trainer.close()
     return parallel.digest(model), [steady(record) for record in records]
-
-
-_one_at_a_time = threading.Lock()
-"""Ranks that are threads share the stream of initial weights."""
 
 
 def steady(record):
@@ -101,7 +96,7 @@ def test_mpi_ranks_have_the_digest_of_one(comm, case):
 
 def custom_loop(comm, use, rounds=1, clip=None, dropout=0.3):
     """Train by hand for six steps with three added lines; `use` says what happens within a shard."""
-    with _one_at_a_time:
+    with one_at_a_time:
         distdl.manual_seed(3)
         model = nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 5))
     draw = np.random.default_rng(0)

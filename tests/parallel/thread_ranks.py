@@ -6,6 +6,9 @@ import numpy as np
 
 from distdl.comm.base import Communicator
 
+one_at_a_time = threading.Lock()
+"""Held while a rank draws initial weights: threads share the stream that they come from."""
+
 _COMBINE = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 
 
