@@ -93,8 +93,8 @@ def _is_wide() -> bool:
 
 
 def _compile(source: str, name: str, rows: int) -> Callable[..., None]:
-    text = {name: "; ".join(line.format(r=r) for r in range(rows)) for name, line in _LINES.items()}
-    scope: dict[str, Any] = dict(_NAMES)
+    text = {key: "; ".join(line.format(r=r) for r in range(rows)) for key, line in _LINES.items()}
+    scope: dict[str, Any] = dict(_NAMES, __name__=__name__)
     exec(source.format(**text, rows=rows), scope)
     compiled: Callable[..., None] = helper(scope[f"{name}_{rows}"])
     return compiled

@@ -79,9 +79,13 @@ class Bucket:
     def take(self) -> Earlier:
         """Copy the gradients out, and leave every parameter without one."""
         taken = self.copy()
+        self.forget()
+        return taken
+
+    def forget(self) -> None:
+        """Leave every parameter without a gradient."""
         for parameter in self.parameters:
             parameter.grad = None
-        return taken
 
     def add(self, earlier: Earlier) -> None:
         """Add gradients that `take` has copied out."""

@@ -73,7 +73,6 @@ class DistributedOptimizer:
         parameters = optimizer.named_parameters()
         source: Any = parameters if model is None else _WithBuffers(parameters, model)
         self._guard = FiniteGuard(comm, max_skipped)
-        self._steps = 0
         lockstep = Lockstep(comm, self._replica, check_every, on_drift)
         self._model = model if reproducible else None
         self.synchronizer = (
@@ -152,8 +151,7 @@ class DistributedOptimizer:
         Raises:
             DivergenceError: too many steps in a row had gradients that are NaN or infinite.
         """
-        self._steps += 1
-        if self._guard.allows(self.named_parameters(), self._steps):
+        if self._guard.allows(self.named_parameters()):
             self.optimizer.step()
         else:
             self.synchronizer.stepped()

@@ -22,6 +22,7 @@ from .lockstep import Lockstep
 from .plan import Auto
 from .running import RunningBuffers
 from .shard_sums import ShardSums
+from .start import disagreement
 from .synchronizer import GradientSynchronizer, clear_weight, shrinking
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ class ReproducibleSynchronizer(GradientSynchronizer):
         _compare_conditions(comm)
         super().__init__(parameters, comm, bucket_bytes, overlap=False, lockstep=lockstep)
         self._sums = [ShardSums(shards, comm) for _ in self.buckets]
-        buffers = [buffer for _, buffer in parameters.named_buffers()] if hasattr(parameters, "named_buffers") else []
-        self._buffers = RunningBuffers(buffers, shards, comm)
+        self._buffers = RunningBuffers([buffer for _, buffer in self.named_buffers], shards, comm)
         self.mine = self._sums[0].mine
         self.shard = None
         self._is_open = False
@@ -157,8 +157,7 @@ class ReproducibleSynchronizer(GradientSynchronizer):
         self._weight = 0.0
         for bucket, sums in zip(self.buckets, self._sums, strict=True):
             sums.forget()
-            for parameter in bucket.parameters:
-                parameter.grad = None
+            bucket.forget()
 
     def _check_closed(self) -> None:
         if self._is_open:
@@ -174,8 +173,7 @@ class ReproducibleSynchronizer(GradientSynchronizer):
             bucket.collect()
             bucket.weight = self._weight
             sums.add(shard, bucket.flat)
-            for parameter in bucket.parameters:
-                parameter.grad = None
+            bucket.forget()
         self._weight = 0.0
         self._buffers.finish_shard(shard, had_rows)
 
@@ -193,10 +191,9 @@ def cut_batch(
 
 
 def _compare_conditions(comm: "Communicator") -> None:
-    for rank, theirs in enumerate(everywhere := comm.allgather_object(conditions())):
-        for name, value in theirs.items():
-            if value != everywhere[0].get(name):
-                raise PeerError(
-                    f"reproducible mode needs equal machines: {name} is {everywhere[0].get(name)} on rank 0, "
-                    f"{value} on rank {rank}"
-                )
+    apart = disagreement(comm, conditions())
+    if apart is not None:
+        raise PeerError(
+            f"reproducible mode needs equal machines: {apart.name} is {apart.first} on rank 0, "
+            f"{apart.other} on rank {apart.rank}"
+        )

@@ -1,7 +1,7 @@
 """How ranks come to hold equal replicas: compare what must agree, then take rank 0's values."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,25 @@ def broadcast_start(
     for _, parameter in named_parameters:
         parameter._version[0] += 1
     random.share_seed(comm.broadcast_object(random.get_seed()))
+
+
+class Disagreement(NamedTuple):
+    """A value that one rank has otherwise than rank 0."""
+
+    rank: int
+    name: str
+    first: Any
+    other: Any
+
+
+def disagreement(comm: "Communicator", mine: dict[str, Any]) -> Disagreement | None:
+    """Compare JSON-like values, of the same names on all ranks; return the first that is not rank 0's, or None."""
+    everywhere = comm.allgather_object(mine)
+    for rank, theirs in enumerate(everywhere):
+        for name, value in theirs.items():
+            if value != everywhere[0].get(name):
+                return Disagreement(rank, name, everywhere[0].get(name), value)
+    return None
 
 
 def compare_options(comm: "Communicator", groups: Sequence[dict[str, Any]]) -> None:

@@ -71,7 +71,7 @@ class GradientSynchronizer:
         lockstep: Lockstep | None = None,
     ):
         named = _named(parameters)
-        buffers = list(parameters.named_buffers()) if hasattr(parameters, "named_buffers") else []
+        self.named_buffers = list(parameters.named_buffers()) if hasattr(parameters, "named_buffers") else []
         self.comm = comm
         self.lockstep = lockstep
         self.order = next(_orders)
@@ -81,10 +81,10 @@ class GradientSynchronizer:
         self._mean_weight = 1.0
         self._weight = 0.0
         self._due = True
-        self._local = self._exact_here = False
+        self._local = False
         self._exact = self._is_done = self._is_pending = False
         self._earlier: list[Earlier] = []
-        broadcast_start(comm, named, buffers)
+        broadcast_start(comm, named, self.named_buffers)
         self.plan = choose(comm, sum(parameter.data.nbytes for _, parameter in named), bucket_bytes, overlap)
         self.buckets: list[Bucket] = make_buckets([parameter for _, parameter in named], self.plan.bucket_bytes)
         self._own_parameters()
@@ -219,8 +219,7 @@ class GradientSynchronizer:
         self._check_whole()
         if not self._weight:
             for bucket in self.buckets:
-                for parameter in bucket.parameters:
-                    parameter.grad = None
+                bucket.forget()
         self._is_done = True
         had_weight = self._reduce()
         self._is_done = False

@@ -23,6 +23,7 @@ from ..optim import Optimizer
 from ..parallel import DistributedOptimizer, ReproducibleSynchronizer
 from ..parallel.buffers import synchronize_buffers
 from ..parallel.reproducible import cut_batch
+from ..parallel.start import disagreement
 from ..version import __version__
 from .callbacks import Callback, Record
 from .metrics import Loss, Meter, Metric, default_metrics
@@ -218,14 +219,12 @@ class Trainer:
     def _compare_plans(self) -> None:
         """Raise unless all ranks will take the same steps: else some would wait for the others for ever."""
         mine = {"steps": self.steps_per_epoch, "rows": self.rows_per_epoch, "batch_size": self.batch_size}
-        plans = self.comm.allgather_object(mine)
-        for rank, plan in enumerate(plans):
-            for name, value in plan.items():
-                if value != plans[0][name]:
-                    raise PeerError(
-                        f"all ranks must take the same steps: rank 0 has {name} = {plans[0][name]} an epoch, "
-                        f"rank {rank} has {value}"
-                    )
+        apart = disagreement(self.comm, mine)
+        if apart is not None:
+            raise PeerError(
+                f"all ranks must take the same steps: rank 0 has {apart.name} = {apart.first} an epoch, "
+                f"rank {apart.rank} has {apart.other}"
+            )
 
     def _epoch(self, loader: Any) -> Record:
         self.step_in_epoch = 0

@@ -40,18 +40,12 @@ class Ours:
         return x, y
 
     def step(self, x: Any, y: Any) -> Any:
+        parts: Any = [(x, y)]
         if self.reproducible:
-            return self._step_by_shards(x, y)
+            random.set_batch(random.Batch(0, np.arange(len(x)), 8))
+            parts = self.optimizer.each_shard(x, y)
         self.optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(self.model(distdl.tensor(x)), y)
-        loss.backward()
-        self.optimizer.step()
-        return loss
-
-    def _step_by_shards(self, x: Any, y: Any) -> Any:
-        self.optimizer.zero_grad()
-        random.set_batch(random.Batch(0, np.arange(len(x)), 8))
-        for rows, labels in self.optimizer.each_shard(x, y):
+        for rows, labels in parts:
             loss = nn.functional.cross_entropy(self.model(distdl.tensor(rows)), labels)
             loss.backward()
         self.optimizer.step()
