@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +12,16 @@ from typing import Any
 import numpy as np
 
 from ..core import checks
-from ..core.errors import PeerError
+from ..core.errors import ArgumentError, PeerError
+from .contract import Call, make_call
 from .values import as_array, as_contiguous, encode, pack, unpack
 
 OPERATIONS = ("sum", "max", "min")
+
+MAX_TAG = (1 << 14) - 1
+"""Tags of messages; MPI has at least twice as many, and the upper ones are our own."""
+
+_CALL, _SUMS = "call of guests", "sums with guests"
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -28,8 +35,16 @@ class Communicator(ABC):
         members: the numbers of these ranks in the world.
         name: the same on all ranks: "world", or for a part when and by which color it was split off.
         collectives: how many collectives this rank has begun.
-        last_collective: the operation of the last one.
+        call: the last one; see `contract`.
+        since: when it began, by `time.monotonic`; 0 if none is under way.
+        seconds: how long this rank was in collectives so far.
+        clock: how many steps the ranks have taken; whoever takes them counts.
+        common_layers: how many layers there are that meet in their passes: synchronized batch norm.
+        common_passes: how often they have met.
+        refusal: why they cannot now; "" if they can.
+        has_guests: whether ranks without work of their own take part in what needs all, see `call_guests`.
         peer: the rank in the world that a message is just being sent to or received from, else -1.
+        peer_since: when that began.
     """
 
     rank: int
@@ -41,13 +56,18 @@ class Communicator(ABC):
     def __init__(self, name: str = "world") -> None:
         self.name = name
         self.collectives = 0
-        self.last_collective = ""
+        self.call: Call | None = None
+        self.since = self.seconds = 0.0
+        self.clock = self.common_layers = self.common_passes = 0
+        self.refusal = ""
+        self.has_guests = False
         self.peer = -1
+        self.peer_since = 0.0
         self._own_mail: dict[int, list[np.ndarray]] = {}
 
     # --- arrays ---
 
-    def allreduce(self, array: Any, op: str = "sum", scale: float = 1.0) -> Any:
+    def allreduce(self, array: Any, op: str = "sum", scale: float = 1.0, label: str = "") -> Any:
         """Combine an array over all ranks, element by element; every rank gets the same bits.
 
         The order in which ranks are combined is the same for every element of every array.
@@ -56,31 +76,62 @@ class Communicator(ABC):
             array: a contiguous, writable array, which is overwritten; or a number or list, which is not.
             op: "sum", "max" or "min".
             scale: by which the result is multiplied on the way, for arrays of floats.
+            label: what is combined. Ranks must give the same; without one they must call from the same line.
 
         Returns:
             The array itself; for a number a number, for a list a new array.
+
+        Raises:
+            PeerError: another rank calls something else.
         """
         if op not in OPERATIONS:
             checks.one_of("op", op, OPERATIONS)
         # An allreduce of few bytes takes no longer than a handful of questions.
         if type(array) is np.ndarray and array.dtype is _FLOAT32 and array.flags.carray:
-            self._begin("allreduce")
+            self._begin("allreduce", array, op, label=label)
             self._allreduce(array, op, scale)
+            self._end()
             return array
         values, plain = as_array(array)
         if scale != 1.0 and values.dtype.kind != "f":
             raise checks.bad_value("scale", scale, f"must be 1 for an array of {values.dtype}")
         if plain and values.dtype.kind in "iuf":
             packed = pack(values, -1.0 if op == "min" else 1.0)
-            self._begin("allreduce")
+            self._begin("allreduce", packed, op, label=label)
             self._allreduce(packed, op, scale)
+            self._end()
             return unpack(packed, values.shape)
-        self._begin("allreduce")
+        self._begin("allreduce", values, op, label=label)
         if values.dtype == bool:
             self._allreduce(values.view(np.uint8), "min" if op == "min" else "max", scale)
         else:
             self._allreduce(values, op, scale)
+        self._end()
         return values.item() if plain and values.ndim == 0 else values
+
+    def allreduce_with_guests(self, array: np.ndarray) -> np.ndarray:
+        """Add up an array of float64 over all ranks, in place; guests add zeros."""
+        if self.refusal:
+            raise ArgumentError(self.refusal)
+        self.common_passes += 1
+        if self.has_guests:
+            self.call_guests(array.size)
+        self.allreduce(array.reshape(-1), label=_SUMS)
+        return array
+
+    def call_guests(self, what: float) -> None:
+        """Tell guests what comes: an allreduce of so many float64, or what a number within (0, 1) means to both."""
+        self.allreduce(float(what), "max", label=_CALL)
+
+    def be_guest(self, what: float = 0.0) -> float:
+        """Take part in the allreduces that are called, and return what else is.
+
+        Args:
+            what: is called if all ranks are guests, by the greatest.
+        """
+        while (called := float(self.allreduce(what, "max", label=_CALL))) >= 1:
+            self.allreduce(np.zeros(int(called)), label=_SUMS)
+        return called
 
     def broadcast(self, array: Any, root: int = 0) -> Any:
         """Overwrite an array with the root's, and return it; a number or list gives a new value."""
@@ -89,19 +140,22 @@ class Communicator(ABC):
         if plain and values.dtype.kind in "iuf":
             # What others give only says how many numbers to make room for.
             packed = pack(values if self.rank == root else np.zeros_like(values), 1.0)
-            self._begin("broadcast")
+            self._begin("broadcast", packed, root=root)
             self._broadcast(packed, root)
+            self._end()
             return unpack(packed, values.shape)
-        self._begin("broadcast")
+        self._begin("broadcast", values, root=root)
         self._broadcast(values, root)
+        self._end()
         return values.item() if plain and values.ndim == 0 else values
 
     def allgather(self, array: Any) -> np.ndarray:
         """Return the arrays of all ranks, which must have one shape: (size, *shape)."""
         values = as_contiguous(array)
         out = np.empty((self.size, *values.shape), values.dtype)
-        self._begin("allgather")
+        self._begin("allgather", values)
         self._allgather(values, out)
+        self._end()
         return out
 
     def alltoall(self, array: Any) -> np.ndarray:
@@ -112,15 +166,16 @@ class Communicator(ABC):
                 "array", f"shape {values.shape}", f"must have a first axis of {self.size}, one a rank"
             )
         out = np.empty_like(values)
-        self._begin("alltoall")
+        self._begin("alltoall", values)
         self._alltoall(values, out)
+        self._end()
         return out
 
     def send(self, array: Any, dest: int, tag: int = 0) -> None:
         """Send an array to a rank, which must receive it with the same shape and dtype."""
         self._check_rank("dest", dest)
         values = as_contiguous(array)
-        checks.integer("tag", tag, 0)
+        _check_tag(tag)
         if dest == self.rank:
             # MPI may block for ever in a message to oneself.
             self._own_mail.setdefault(tag, []).append(values.copy())
@@ -138,7 +193,7 @@ class Communicator(ABC):
         values, plain = as_array(array)
         if plain:
             raise checks.bad_type("array", array, "must be a NumPy array to receive into")
-        checks.integer("tag", tag, 0)
+        _check_tag(tag)
         if source == self.rank:
             self._receive_own(values, tag)
         else:
@@ -153,6 +208,7 @@ class Communicator(ABC):
         """Wait until all ranks are here."""
         self._begin("barrier")
         self._barrier()
+        self._end()
 
     # --- objects ---
 
@@ -203,11 +259,17 @@ class Communicator(ABC):
             checks.integer("color", color, 0)
         checks.integer("key", key)
         self._begin("split")
-        return self._split(color, key, f"{self.name}/{self.collectives}.{color}")
+        part = self._split(color, key, f"{self.name}/{self.collectives}.{color}")
+        self._end()
+        return part
 
     @abstractmethod
     def describe(self) -> str:
         """Say in a few words how many ranks there are, and over what they talk."""
+
+    def __deepcopy__(self, memo: Any) -> Communicator:
+        """Return this one: a copy of a model talks to the same ranks."""
+        return self
 
     def has_threads(self) -> bool:
         """Say whether several threads may talk at a time."""
@@ -240,14 +302,21 @@ class Communicator(ABC):
     @abstractmethod
     def _barrier(self) -> None: ...
 
-    def _begin(self, name: str) -> None:
+    def _begin(self, kind: str, array: np.ndarray | None = None, op: str = "", root: int = -1, label: str = "") -> None:
         """Count a collective; every one passes here before it starts."""
-        self.last_collective = name
         self.collectives += 1
+        self.call = make_call(self.collectives, kind, op, array, root, self.clock, label)
+        self.since = time.monotonic()
+
+    def _end(self) -> None:
+        """Take note that the collective is over."""
+        self.seconds += time.monotonic() - self.since
+        self.since = 0.0
 
     @contextlib.contextmanager
     def _talking_to(self, rank: int) -> Iterator[None]:
         self.peer = self.members[rank]
+        self.peer_since = time.monotonic()
         try:
             yield
         finally:
@@ -264,3 +333,8 @@ class Communicator(ABC):
     def _check_rank(self, name: str, rank: int) -> None:
         if checks.integer(name, rank, 0) >= self.size:
             raise checks.bad_value(name, rank, f"must be < {self.size}, the number of ranks")
+
+
+def _check_tag(tag: int) -> None:
+    if checks.integer("tag", tag, 0) > MAX_TAG:
+        raise checks.bad_value("tag", tag, f"must be <= {MAX_TAG}")

@@ -23,6 +23,8 @@ CONNECT_SECONDS = 5.0
 SEND_SECONDS = 2.0
 """A peer that does not read for so long (it may be stopped) misses the message."""
 
+TICK_SECONDS = 0.25
+
 LINE_BYTES = 1 << 24
 HELLO_BYTES = 1 << 10
 """What a stranger may send before it has shown the token."""
@@ -77,6 +79,7 @@ class Hub:
         size: how many ranks there are.
         on_message: called with (rank, message).
         on_lost: called with the rank whose link has closed.
+        on_tick: called some times a second.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Hub:
         size: int,
         on_message: Callable[[int, Message], None],
         on_lost: Callable[[int], None],
+        on_tick: Callable[[], None] = lambda: None,
     ) -> None:
         self._listener = socket.create_server((host, port), backlog=max(size, 16))
         self.port: int = self._listener.getsockname()[1]
@@ -94,6 +98,7 @@ class Hub:
         self._size = size
         self._on_message = on_message
         self._on_lost = on_lost
+        self._on_tick = on_tick
         self._wires: dict[int, _Wire] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -121,11 +126,12 @@ class Hub:
 
     def _serve(self) -> None:
         while not self._closed:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(TICK_SECONDS):
                 if key.data is None:
                     self._accept()
                 else:
                     self._read(key.data)
+            self._on_tick()
         for key in list(self._selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
         self._selector.close()

@@ -70,6 +70,8 @@ class Referee:
         elif message["kind"] == "end":
             self._is_ending = True
             self.hub.broadcast(message)
+        elif message["kind"] == "are you there":
+            self.hub.send(rank, {"answer": message["number"]})
 
     def disarm(self) -> None:
         """Take no closing link for a death any more."""
@@ -151,6 +153,10 @@ class Leaving:
         """Name a rank that has died, and end the job."""
         self.end(1, f"rank {rank} ({self._places[rank]}) has died: killed (out of memory?), or os._exit", ask=False)
 
+    def on_stall(self, news: str) -> None:
+        """End the job with the news of a wait that will not end; called by the hub, which must go on."""
+        threading.Thread(target=self.end, args=(1, news), kwargs={"ask": False}, daemon=True).start()
+
     def on_hub_lost(self) -> None:
         """End the job, since rank 0 has died; rank 1 says so, or whoever is still there after a while."""
         if self._all_left.is_set():
@@ -189,7 +195,7 @@ class Leaving:
                 if rank in part.members and part.collectives > count:
                     return (
                         f"rank {rank} has finished, after {count} collectives of {part.name!r}, but collective "
-                        f"{part.collectives} ({part.last_collective}) needs it: all ranks must take the same steps; "
+                        f"{part.collectives} ({part.call}) needs it: all ranks must take the same steps; "
                         "the job ends"
                     )
         return ""

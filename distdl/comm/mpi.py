@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Any
 
 import numpy as np
 
-from .base import Communicator
+from ..core.errors import PeerError
+from ..core.places import users_place
+from .base import MAX_TAG, Communicator
+from .contract import Call, difference
 from .tree import Tree, rescale
 
 _WHOLE_BYTES = 1 << 18
 """Between two ranks, MPI's own allreduce is faster up to this size."""
+
+_TOLD_BYTES = 1200
+"""Room for what a rank says of a call that does not fit the others': two texts of letters of up to four bytes."""
 
 _COMBINE = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 """What these do with NaN, unlike MPI's operations, does not depend on the order."""
@@ -47,6 +55,9 @@ class MPICommunicator(Communicator):
         self._whole_bytes = _WHOLE_BYTES if self.size == 2 else -1
         self._in_place = MPI.IN_PLACE
         self._mpi_allreduce = self.handle.Allreduce
+        self._most = MPI.MAX
+        self._signatures = np.zeros(2, np.int64)
+        self._tags = int(self.handle.Get_attr(MPI.TAG_UB) or 0) - MAX_TAG
 
     def describe(self) -> str:
         return f"{self.size} rank{'s' if self.size > 1 else ''}, {library_version(self._mpi)}"
@@ -68,7 +79,38 @@ class MPICommunicator(Communicator):
         group, world = self.handle.Get_group(), self._mpi.COMM_WORLD.Get_group()
         return tuple(group.Translate_ranks(range(self.size), world))
 
+    def _agree(self) -> None:
+        """Compare the signatures of what the ranks call before they meet in a collective of MPI.
+
+        Raises:
+            PeerError: they differ, on all ranks alike.
+        """
+        call = self.call
+        if self.size == 1 or call is None:
+            return
+        signatures = self._signatures
+        signatures[0] = call.signature
+        signatures[1] = -call.signature
+        self._mpi_allreduce(self._in_place, signatures, self._most)
+        if signatures[0] != -signatures[1]:
+            self._disagree(call)
+
+    def _disagree(self, call: Call) -> None:
+        words = str(call), str(users_place(sys._getframe()))
+        mine = json.dumps([text[: _TOLD_BYTES // 10] for text in words], ensure_ascii=False).encode()
+        told = np.zeros(_TOLD_BYTES, np.uint8)
+        told[: len(mine)] = np.frombuffer(mine, np.uint8)
+        everything = np.empty((self.size, _TOLD_BYTES), np.uint8)
+        self.handle.Allgather(told, everything)
+        self._end()
+        calls = [json.loads(row.tobytes().rstrip(b"\0")) for row in everything]
+        raise PeerError(
+            f"the ranks call different collectives (number {call.number} of {self.name!r}): "
+            + difference([(self.members[rank], what, where) for rank, (what, where) in enumerate(calls)])
+        )
+
     def _split(self, color: int | None, key: int, name: str) -> MPICommunicator | None:
+        self._agree()
         part = self.handle.Split(self._mpi.UNDEFINED if color is None else color, key)
         return None if part == self._mpi.COMM_NULL else MPICommunicator(self, part, name)
 
@@ -76,21 +118,27 @@ class MPICommunicator(Communicator):
         # MPI does not promise that an allreduce gives all ranks the same bits, and one of MPICH's does
         # not. But two ranks can only compute a + b.
         if op == "sum" and array.nbytes <= self._whole_bytes:
+            self._agree()
             self._mpi_allreduce(self._in_place, array)
             if scale != 1.0:
                 rescale(array, scale)
         elif self.size > 1:
-            self._tree.allreduce(array.reshape(-1), _COMBINE[op], scale)
+            assert self.call is not None
+            tag = MAX_TAG + 1 + self.call.signature % self._tags
+            self._tree.allreduce(array.reshape(-1), _COMBINE[op], scale, tag)
         else:
             rescale(array, scale)
 
     def _broadcast(self, array: np.ndarray, root: int) -> None:
+        self._agree()
         self.handle.Bcast(array, root)
 
     def _allgather(self, array: np.ndarray, out: np.ndarray) -> None:
+        self._agree()
         self.handle.Allgather(array, out)
 
     def _alltoall(self, array: np.ndarray, out: np.ndarray) -> None:
+        self._agree()
         self.handle.Alltoall(array, out)
 
     def _send(self, array: np.ndarray, dest: int, tag: int) -> None:
@@ -107,6 +155,7 @@ class MPICommunicator(Communicator):
         return int(status.Get_count(self._mpi.BYTE))
 
     def _barrier(self) -> None:
+        self._agree()
         self.handle.Barrier()
 
 

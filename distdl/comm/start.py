@@ -9,10 +9,12 @@ import socket
 import sys
 
 from ..core import settings
-from .control import Hub, Link
+from .control import Hub, Link, Message
 from .hooks import Hooks
 from .leaving import Leaving, Referee
 from .mpi import MPICommunicator
+from .stalls import Stalls
+from .waiting import Waiting
 
 LOOPBACK = "127.0.0.1"
 
@@ -28,36 +30,53 @@ def watch(world: MPICommunicator, places: list[str]) -> Leaving:
         places: for each rank where it runs.
     """
     leaving = Leaving(world, places)
+    waiting: Waiting | None = None
+
+    def on_message(message: Message) -> None:
+        if message["kind"] != "what do you do":
+            leaving.on_message(message)
+        elif leaving.link is not None and waiting is not None:
+            leaving.link.send(waiting.report())
+
     one_host = len(set(world.allgather_object(_network()))) == 1
     invitation, problem = None, ""
     if world.rank == 0:
         try:
-            invitation = _open_hub(world.size, leaving, one_host)
+            invitation = _open_hub(places, leaving, one_host)
         except OSError as error:
             problem = str(error)
     invitation = world.broadcast_object(invitation)
     if invitation is not None:
         addresses = [(host, invitation["port"]) for host in invitation["hosts"]]
         try:
-            leaving.link = Link(addresses, invitation["token"], world.rank, leaving.on_message, leaving.on_hub_lost)
+            leaving.link = Link(addresses, invitation["token"], world.rank, on_message, leaving.on_hub_lost)
         except ConnectionError as error:
             problem = str(error)
     problems = [f"rank {rank}: {text}" for rank, text in enumerate(world.allgather_object(problem)) if text]
     if problems:
         _give_up(leaving, problems)
+    else:
+        waiting = Waiting(leaving, places)
     Hooks(leaving).install()
     return leaving
 
 
-def _open_hub(size: int, leaving: Leaving, one_host: bool) -> dict[str, object]:
+def _open_hub(places: list[str], leaving: Leaving, one_host: bool) -> dict[str, object]:
     told = settings.control_address()
     host, port = told or (LOOPBACK if one_host else "", 0)
     token = secrets.token_hex(16)
-    referee = Referee(size, leaving.on_death)
-    referee.hub = Hub(host, port, token, size, referee.on_message, referee.on_lost)
+    referee = Referee(len(places), leaving.on_death)
+    stalls = Stalls(places, leaving.on_stall)
+
+    def on_message(rank: int, message: Message) -> None:
+        referee.on_message(rank, message)
+        stalls.on_message(rank, message)
+
+    hub = Hub(host, port, token, len(places), on_message, referee.on_lost, stalls.on_tick)
+    referee.hub = stalls.hub = hub
     hosts = [host] if host else _addresses()
     leaving.referee = referee
-    return {"hosts": hosts, "port": referee.hub.port, "token": token}
+    return {"hosts": hosts, "port": hub.port, "token": token}
 
 
 def _network() -> str:

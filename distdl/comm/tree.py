@@ -43,37 +43,40 @@ class Tree:
         self._is_left_out = self._is_paired and rank % 2 == 1
         self._leaf = rank // 2 if self._is_paired else rank - self._extra
 
-    def allreduce(self, flat: np.ndarray, combine: np.ufunc, scale: float) -> None:
-        """Combine a flat array over all ranks in place, and multiply the result by `scale`."""
+    def allreduce(self, flat: np.ndarray, combine: np.ufunc, scale: float, tag: int) -> None:
+        """Combine a flat array over all ranks in place, and multiply the result by `scale`.
+
+        Only ranks that give the same tag hear each other: what else they call does not mix in.
+        """
         if self._is_left_out:
-            self._handle.Send(flat, self._neighbour)
-            self._handle.Recv(flat, self._neighbour)
+            self._handle.Send(flat, self._neighbour, tag)
+            self._handle.Recv(flat, self._neighbour, tag)
             return
         if self._is_paired:
-            self._receive(flat, combine)
+            self._receive(flat, combine, tag)
         if flat.nbytes <= SMALL_BYTES:
-            self._double(flat, combine)
+            self._double(flat, combine, tag)
             rescale(flat, scale)
         else:
-            self._halve(flat, combine, scale)
+            self._halve(flat, combine, scale, tag)
         if self._is_paired:
-            self._handle.Send(flat, self._neighbour)
+            self._handle.Send(flat, self._neighbour, tag)
 
-    def _receive(self, flat: np.ndarray, combine: np.ufunc) -> None:
+    def _receive(self, flat: np.ndarray, combine: np.ufunc, tag: int) -> None:
         received = memory.empty(flat.shape, flat.dtype)
-        self._handle.Recv(received, self._neighbour)
+        self._handle.Recv(received, self._neighbour, tag)
         combine(flat, received, out=flat)
 
-    def _double(self, flat: np.ndarray, combine: np.ufunc) -> None:
+    def _double(self, flat: np.ndarray, combine: np.ufunc, tag: int) -> None:
         received = memory.empty(flat.shape, flat.dtype)
         distance = 1
         while distance < self._width:
             peer = self._rank(self._leaf ^ distance)
-            self._handle.Sendrecv(flat, peer, 0, received, peer, 0)
+            self._handle.Sendrecv(flat, peer, tag, received, peer, tag)
             combine(flat, received, out=flat)
             distance *= 2
 
-    def _halve(self, flat: np.ndarray, combine: np.ufunc, scale: float) -> None:
+    def _halve(self, flat: np.ndarray, combine: np.ufunc, scale: float, tag: int) -> None:
         mine = flat
         way: list[tuple[int, np.ndarray, np.ndarray]] = []
         distance = 1
@@ -84,18 +87,20 @@ class Tree:
             mine, theirs = halves[is_upper], halves[not is_upper]
             peer = self._rank(self._leaf ^ distance)
             distance *= 2
-            self._exchange(mine, theirs, peer, combine, scale if distance == self._width else 1.0)
+            self._exchange(mine, theirs, peer, combine, scale if distance == self._width else 1.0, tag)
             way.append((peer, mine, theirs))
         for peer, mine, theirs in reversed(way):
-            self._handle.Sendrecv(mine, peer, 0, theirs, peer, 0)
+            self._handle.Sendrecv(mine, peer, tag, theirs, peer, tag)
 
-    def _exchange(self, mine: np.ndarray, theirs: np.ndarray, peer: int, combine: np.ufunc, scale: float) -> None:
+    def _exchange(
+        self, mine: np.ndarray, theirs: np.ndarray, peer: int, combine: np.ufunc, scale: float, tag: int
+    ) -> None:
         step = _BLOCK_BYTES // mine.itemsize
         received = memory.empty((min(step, mine.size),), mine.dtype)
         for start in range(0, max(mine.size, theirs.size), step):
             block = mine[start : start + step]
             arrived = received[: block.size]
-            self._handle.Sendrecv(theirs[start : start + step], peer, 0, arrived, peer, 0)
+            self._handle.Sendrecv(theirs[start : start + step], peer, tag, arrived, peer, tag)
             combine(block, arrived, out=block)
             rescale(block, scale)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -11,6 +12,9 @@ VARIABLES = {
     "DISTDL_COMM": "auto (the default), serial or mpi: over what ranks talk",
     "DISTDL_NUM_THREADS": "threads of each rank, instead of its share of the node's cores",
     "DISTDL_CONTROL_ADDRESS": "HOST or HOST:PORT of rank 0 for the control channel, where that is not found",
+    "DISTDL_STALL_WARNING": "seconds (6) after which a rank that keeps others waiting is named; 0: never",
+    "DISTDL_STALL_TIMEOUT": "seconds (1800) after which such a rank ends the job; 0: never",
+    "DISTDL_STALL_TRACES": "1: with the lines of code that led each late rank to where it is",
     "DISTDL_DATA": "directory of data sets",
     "DISTDL_CACHE_DIR": "directory of compiled kernels",
     "DISTDL_EXACT": "1: no convolution by Winograd's algorithm, which rounds more",
@@ -41,6 +45,21 @@ def control_address() -> tuple[str, int] | None:
     if not host or not (port or "0").isdecimal() or int(port or 0) > 65535:
         raise checks.bad_value("DISTDL_CONTROL_ADDRESS", value, "must be HOST or HOST:PORT")
     return host, int(port or 0)
+
+
+def stall_warning() -> float:
+    """Return after how many seconds of waiting a late rank is named, infinity for never."""
+    return _seconds("DISTDL_STALL_WARNING", 6.0)
+
+
+def stall_timeout() -> float:
+    """Return after how many seconds of waiting a late rank ends the job, infinity for never."""
+    return _seconds("DISTDL_STALL_TIMEOUT", 1800.0)
+
+
+def stall_traces() -> bool:
+    """Return whether late ranks show how they came to where they are."""
+    return bool(checks.one_of("DISTDL_STALL_TRACES", _get("DISTDL_STALL_TRACES") or "0", ("0", "1")) == "1")
 
 
 def data_directory() -> Path | None:
@@ -101,3 +120,16 @@ def _positive(name: str) -> int | None:
     if not value.isdecimal() or int(value) < 1:
         raise checks.bad_value(name, value, "must be an integer >= 1")
     return int(value)
+
+
+def _seconds(name: str, default: float) -> float:
+    value = _get(name)
+    if not value:
+        return default
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise checks.bad_value(name, value, "must be a number of seconds >= 0")
+    return seconds or math.inf

@@ -30,7 +30,7 @@ class Span(NamedTuple):
     Attributes:
         name: what was done, an operation mostly.
         layer: dotted name of the module it belongs to, "" outside of modules.
-        phase: "forward", "backward", "module", "pass", "reduce", "step", "data" or "user".
+        phase: "forward", "backward", "module", "pass", "reduce", "wait", "step", "data" or "user".
         thread: number of the thread, in the order in which they were seen.
         start, end: by `clock`, in nanoseconds.
     """

@@ -25,21 +25,25 @@ def write(path: Path, spans: Sequence[Span], threads: Sequence[str], rank: int) 
     """
     with open(path, "w", encoding="utf-8") as file:
         file.write('{"displayTimeUnit": "ms", "traceEvents": [\n')
-        file.write(json.dumps(_name("process_name", rank, 0, f"rank {rank}")))
-        for number, name in enumerate(threads):
-            file.write(",\n" + json.dumps(_name("thread_name", rank, number, name)))
-        for span in spans:
-            event = {
-                "name": span.label,
-                "cat": span.phase,
-                "ph": "X",
-                "ts": span.start / 1000,
-                "dur": (span.end - span.start) / 1000,
-                "pid": rank,
-                "tid": span.thread,
-            }
-            file.write(",\n" + json.dumps(event))
+        file.write(",\n".join(json.dumps(event) for event in events(spans, threads, rank)))
         file.write("\n]}\n")
+
+
+def events(spans: Sequence[Span], threads: Sequence[str], rank: int) -> Iterator[dict[str, object]]:
+    """Yield the events of a trace of one rank: names of process and threads, then the spans."""
+    yield _name("process_name", rank, 0, f"rank {rank}")
+    for number, name in enumerate(threads):
+        yield _name("thread_name", rank, number, name)
+    for span in spans:
+        yield {
+            "name": span.label,
+            "cat": span.phase,
+            "ph": "X",
+            "ts": span.start / 1000,
+            "dur": (span.end - span.start) / 1000,
+            "pid": rank,
+            "tid": span.thread,
+        }
 
 
 def _name(kind: str, rank: int, thread: int, name: str) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """The plan of an epoch, the same on every rank: one order, cut into global batches, then into ranks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,14 @@ def check_enough(length: int, parts: int, name: str = "ranks") -> None:
         raise checks.bad_value("dataset", f"{length} samples", f"must hold a sample for each of {parts} {name}")
 
 
+def check_shares(shares: Sequence[float], size: int) -> tuple[float, ...]:
+    """Return the shares of ranks in a global batch, or raise if they are not one a rank."""
+    checked = tuple(checks.real(f"shares[{rank}]", share, above=0.0) for rank, share in enumerate(shares))
+    if checked and len(checked) != size:
+        raise checks.bad_value("shares", list(checked), f"must be one for each of {size} ranks")
+    return checked
+
+
 @dataclass(frozen=True)
 class Plan:
     """Which samples each rank works on at each step of each epoch.
@@ -42,6 +51,7 @@ class Plan:
         seed: what the orders are keyed by.
         drop_last: whether a short last batch is left out.
         shards: into how many a global batch is cut, of which each rank gets neighbours; 0: one a rank.
+        shares: how much of each global batch each rank gets, in proportion; (): all the same.
     """
 
     length: int
@@ -52,6 +62,7 @@ class Plan:
     seed: int = 0
     drop_last: bool = False
     shards: int = 0
+    shares: tuple[float, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -69,6 +80,9 @@ class Plan:
         return [self._share(order[start : start + self.batch_size]) for start in starts]
 
     def _share(self, batch: np.ndarray) -> np.ndarray:
+        if self.shares:
+            bounds = np.rint(np.cumsum((0.0, *self.shares)) / sum(self.shares) * len(batch)).astype(np.int64)
+            return batch[bounds[self.rank] : bounds[self.rank + 1]]
         if not self.shards:
             return batch[self.rank :: self.size]
         mine = shards_of(self.shards, self.rank, self.size)

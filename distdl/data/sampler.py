@@ -1,13 +1,13 @@
 """Samplers: which samples a rank reads, in which order; pure functions of (seed, epoch, rank, size)."""
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from typing import Any
 
 import numpy as np
 
 from ..core import checks
 from ..core.shards import check_shards
-from .plan import Plan, Position, check_enough, check_rank, epoch_order, read_state
+from .plan import Plan, Position, check_enough, check_rank, check_shares, epoch_order, read_state
 
 
 class EpochSampler:
@@ -117,6 +117,7 @@ class GlobalBatchSampler(EpochSampler):
         seed: int = 0,
         drop_last: bool = False,
         shards: int = 0,
+        shares: Sequence[float] = (),
     ) -> None:
         """Cut each epoch into batches of `batch_size` rows over all ranks, and take those of `rank`.
 
@@ -130,6 +131,8 @@ class GlobalBatchSampler(EpochSampler):
             drop_last: leave out a short last batch.
             shards: cut each global batch into so many, whatever the number of ranks, and give each rank neighbours:
                 what reproducible mode needs. A power of two; 0: one a rank.
+            shares: for nodes of unequal speed, how much of each global batch each rank gets, in proportion: (2, 1)
+                gives rank 0 two thirds. Gradients stay exact, as each rank counts by its rows. By default all the same.
 
         Raises:
             ValueError: a rank out of range, a batch size below 1, fewer samples or shards than ranks, or fewer
@@ -141,12 +144,23 @@ class GlobalBatchSampler(EpochSampler):
         check_enough(self.length, self.shards, "shards")
         if self.batch_size < self.shards:
             raise checks.bad_value("batch_size", batch_size, f"must be >= `shards` (={shards})")
+        self.shares = check_shares(shares, size)
+        if self.shares and self.shards:
+            raise checks.bad_value("shares", list(self.shares), "cannot be given with `shards`, which are all alike")
 
     @property
     def plan(self) -> Plan:
         """The plan that the batches are read from."""
         return Plan(
-            self.length, self.batch_size, self.rank, self.size, self.shuffle, self.seed, self.drop_last, self.shards
+            self.length,
+            self.batch_size,
+            self.rank,
+            self.size,
+            self.shuffle,
+            self.seed,
+            self.drop_last,
+            self.shards,
+            self.shares,
         )
 
     def __len__(self) -> int:

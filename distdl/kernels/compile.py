@@ -14,6 +14,7 @@ from numba.core.caching import NullCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import NumbaError
 
+from ..core import activity
 from ..core.filelock import FileLock
 from .cache import LOCK, cache_directory, config, source_digest
 
@@ -140,7 +141,7 @@ class _Shared:
 
     def compile(self, signature: Any) -> Any:
         """Load or compile for a combination of types, and return the entry point."""
-        with global_compiler_lock, self.turn.until_done():
+        with global_compiler_lock, self.turn.until_done(), activity.during("compiling kernels, once"):
             try:
                 return self._compile(signature)
             except NumbaError:

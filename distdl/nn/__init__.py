@@ -11,6 +11,7 @@ from .module import Module
 from .norm import BatchNorm1d, BatchNorm2d, LayerNorm
 from .pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from .shape import Flatten, Identity
+from .sync_norm import SyncBatchNorm
 
 __all__ = [
     "ELU",
@@ -40,6 +41,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "SyncBatchNorm",
     "Tanh",
     "functional",
     "init",

@@ -10,9 +10,10 @@ from .linear import Linear
 from .module import Module
 from .norm import BatchNorm1d, BatchNorm2d
 from .pool import MaxPool2d
+from .sync_norm import SyncBatchNorm
 
 # What computes as these define it: a subclass, or a forward() put in later, may do anything.
-_JOINABLE = Conv2d, Linear, BatchNorm1d, BatchNorm2d
+_JOINABLE = Conv2d, Linear, BatchNorm1d, BatchNorm2d, SyncBatchNorm
 _FORWARDS: dict[type, Any] = {kind: kind.forward for kind in (*_JOINABLE, ReLU, MaxPool2d)}
 
 

@@ -5,6 +5,7 @@ The losses have a file of their own, and are found here too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -181,16 +182,17 @@ def normalize_batch(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    mean: np.ndarray,
-    variance: np.ndarray,
+    stats: tuple[np.ndarray, np.ndarray, np.ndarray],
     eps: float = 1e-5,
     relu: bool = False,
+    add_up: Callable[[np.ndarray], Any] | None = None,
 ) -> Tensor:
     """Normalise the last axis by the batch's own statistics; max(., 0) of it if `relu`.
 
-    The statistics are written to `mean` and (biased) `variance`.
+    Mean, (biased) variance and number of rows are written to `stats`, unless there are no rows. With `add_up`, which
+    adds up an array in place over some ranks, they are those of all rows there.
     """
-    return apply(norm_ops.batch_norm, x, weight, bias, eps=eps, stats=(mean, variance), relu=relu)
+    return apply(norm_ops.batch_norm, x, weight, bias, eps=eps, stats=stats, relu=relu, add_up=add_up)
 
 
 def layer_norm(

@@ -1,5 +1,6 @@
 """Normalisation layers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,18 +48,25 @@ class _BatchNorm(Module):
             self.register_buffer("num_batches_tracked", np.zeros((), np.int64))
 
     def forward(self, x: Tensor, relu: bool = False) -> Tensor:
-        if x.ndim != self.axes or x.shape[-1] != self.num_features:
-            expected = ("rows", *("height", "width")[: self.axes - 2], self.num_features)
-            raise checks.bad_value("x", f"shape {x.shape}", f"must have shape ({', '.join(map(str, expected))})")
+        self._check(x)
         if not self.training and self.track_running_stats:
             use = self.running_mean, self.running_var
             return functional.batch_norm(x, self.weight, self.bias, *use, eps=self.eps, relu=relu)
-        mean, variance = np.zeros(self.num_features, x.dtype), np.zeros(self.num_features, x.dtype)
-        y = functional.normalize_batch(x, self.weight, self.bias, mean, variance, eps=self.eps, relu=relu)
-        rows = x.size // self.num_features
-        if self.training and self.track_running_stats and rows > 1:
-            self._track(mean, variance * (rows / (rows - 1)))
+        mean, variance, rows = np.zeros(self.num_features, x.dtype), np.zeros(self.num_features, x.dtype), np.zeros(1)
+        y = functional.normalize_batch(
+            x, self.weight, self.bias, (mean, variance, rows), eps=self.eps, relu=relu, add_up=self._add_up
+        )
+        count = rows.item()
+        if self.training and self.track_running_stats and count > 1:
+            self._track(mean, variance * (count / (count - 1)))
         return y
+
+    _add_up: Callable[[np.ndarray], Any] | None = None
+
+    def _check(self, x: Tensor) -> None:
+        if x.ndim != self.axes or x.shape[-1] != self.num_features:
+            expected = ("rows", *("height", "width")[: self.axes - 2], self.num_features)
+            raise checks.bad_value("x", f"shape {x.shape}", f"must have shape ({', '.join(map(str, expected))})")
 
     def _track(self, mean: np.ndarray, variance: np.ndarray) -> None:
         batches = self.num_batches_tracked

@@ -1,6 +1,7 @@
 """Batch and layer normalisation."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from . import batch
 from .checking import bad_shape, check_float, check_like
 from .registry import op
 
-Moments = tuple[np.ndarray, np.ndarray]
+Moments = tuple[np.ndarray, ...]
 
 
 @op(joins_relu=True)
@@ -25,6 +26,7 @@ def batch_norm(
     stats: Moments | None = None,
     use: Moments | None = None,
     relu: bool = False,
+    add_up: Callable[[np.ndarray], Any] | None = None,
 ) -> Any:
     """(x - mean) / sqrt(variance + eps) * weight + bias over all axes but the last (S. Ioffe, C. Szegedy, 2015).
 
@@ -32,19 +34,26 @@ def batch_norm(
         x: (..., channels); without rows the result is empty and the gradients are zero.
         weight, bias: (channels,), or None for 1 and 0.
         eps: added to the variance.
-        stats: two arrays (channels,) which get mean and biased variance of x, if it has rows.
+        stats: two arrays (channels,) which get mean and biased variance of x, if it has rows; a third, of one
+            value, gets the number of rows.
         use: mean and variance that are taken instead of those of x; they are no part of the gradient.
         relu: whether max(., 0) follows.
+        add_up: adds up an array of float64 in place over all who normalise by common statistics: called once, with
+            the moments, and once in the backward pass, if the gradient of x is wanted.
     """
     channels = _check(x, x.shape[-1:], weight, bias)[0]
     rows = dense(x).reshape(-1, channels)
     mean, variance = np.zeros(channels, x.dtype), np.ones(channels, x.dtype)
+    count = len(rows)
     if use is not None:
         mean[:], variance[:] = use
-    elif len(rows):
+    elif add_up is not None:
+        count, mean, variance = _common_moments(rows, add_up)
+    elif count:
         mean, variance = batch.moments(rows)
-        if stats is not None:
-            stats[0][:], stats[1][:] = mean, variance
+    if use is None and stats is not None and count:
+        for target, value in zip(stats, (mean, variance, count), strict=False):
+            target[:] = value
     inverse = 1 / np.sqrt(variance + x.dtype.type(eps))
     scale = inverse if weight is None else inverse * weight
     shift = np.zeros(channels, x.dtype) if bias is None else dense(bias)
@@ -57,13 +66,30 @@ def batch_norm(
         dweight, dbias = batch.sums(rows, dy, mean, affine)
         dx = None
         if wanted[0] is not False:
-            share = 0.0 if use is not None else 1 / max(len(rows), 1)
-            slope = (dweight * np.square(inverse, dtype=np.float64) * share).astype(x.dtype)
-            shifted = (dbias * share).astype(x.dtype)
+            sums = np.stack([dweight, dbias])
+            if add_up is not None:
+                add_up(sums)
+            share = 0.0 if use is not None else 1 / max(count, 1)
+            slope = (sums[0] * np.square(inverse, dtype=np.float64) * share).astype(x.dtype)
+            shifted = (sums[1] * share).astype(x.dtype)
             dx = batch.input_gradient(rows, dy, mean, affine, scale, slope, shifted).reshape(x.shape)
         return (dx, (dweight * inverse).astype(x.dtype), dbias.astype(x.dtype))[: len(wanted)]
 
     return y.reshape(x.shape), backward
+
+
+def _common_moments(rows: np.ndarray, add_up: Callable[[np.ndarray], Any]) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return number, mean and biased variance of all rows, here and elsewhere."""
+    own = np.stack(batch.moments(rows)).astype(np.float64) if len(rows) else np.zeros((2, rows.shape[1]))
+    sums = np.empty((3, rows.shape[1]))
+    sums[0] = len(rows)
+    sums[1] = len(rows) * own[0]
+    sums[2] = len(rows) * (own[1] + np.square(own[0]))
+    add_up(sums)
+    count = sums[0, 0]
+    mean = sums[1] / max(count, 1.0)
+    variance = np.maximum(sums[2] / max(count, 1.0) - np.square(mean), 0.0)
+    return round(count), mean.astype(rows.dtype), variance.astype(rows.dtype)
 
 
 @op

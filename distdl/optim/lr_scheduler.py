@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ..core import checks
 
 
@@ -178,7 +180,8 @@ class SequentialLR(LRScheduler):
 class ReduceLROnPlateau:
     """Multiply the rate by `factor` after more than `patience` steps without a better metric.
 
-    Every rank must call `step` with the same (global) metric.
+    Of a distributed optimizer all ranks must call `step`; where their metrics differ their mean decides, so that rates
+    stay the same everywhere. Of a plain one every rank must give the same (global) metric.
 
     Args:
         optimizer: whose rates are set.
@@ -214,8 +217,9 @@ class ReduceLROnPlateau:
 
     def step(self, metric: float) -> None:
         """Take note of a metric, and reduce the rates if it is time. NaN counts as bad."""
-        if self._better(float(metric)):
-            self.best, self.bad_steps = float(metric), 0
+        metric = self._common(float(metric))
+        if self._better(metric):
+            self.best, self.bad_steps = metric, 0
         else:
             self.bad_steps += 1
         if self.cooling:
@@ -225,6 +229,14 @@ class ReduceLROnPlateau:
             for group in self.optimizer.param_groups:
                 group["lr"] = max(group["lr"] * self.factor, self.min_lr)
             self.cooling, self.bad_steps = self.cooldown, 0
+
+    def _common(self, metric: float) -> float:
+        """Return the mean of a metric over the ranks; exactly what all give, if it is the same."""
+        comm = getattr(self.optimizer, "comm", None)
+        if comm is None or comm.size == 1:
+            return metric
+        metrics = comm.allgather(np.array(metric))
+        return metric if (metrics == metric).all() else float(metrics.mean())
 
     def _better(self, metric: float) -> bool:
         if self.mode == "min":

@@ -1,14 +1,18 @@
 """Data parallelism: gradient buckets, their reduction over the ranks, and the optimizer that wraps it."""
 
+from .balance import Balance
 from .digest import digest, replica_digests
 from .optimizer import DistributedOptimizer
 from .reproducible import ReproducibleSynchronizer
 from .synchronizer import GradientSynchronizer
+from .trace import trace
 
 __all__ = [
+    "Balance",
     "DistributedOptimizer",
     "GradientSynchronizer",
     "ReproducibleSynchronizer",
     "digest",
     "replica_digests",
+    "trace",
 ]

@@ -95,7 +95,13 @@ class DistributedOptimizer:
             )
 
     def _replica(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Name what must be equal on all ranks: parameters, optimizer state, in reproducible mode buffers."""
+        """Name what must be equal on all ranks: options, parameters, optimizer state, in reproducible mode buffers."""
+        for i, group in enumerate(self.param_groups):
+            for name in sorted(name for name, value in group.items() if type(value) in (int, float)):
+                value = np.array(group[name])
+                yield f"{name} of group {i}", value
+                # Rank 0's may have been written there.
+                group[name] = value.item()
         for (name, parameter), state in zip(self.named_parameters(), self.state, strict=True):
             yield name, parameter.data
             for key in sorted(state):
@@ -175,6 +181,8 @@ class DistributedOptimizer:
                     optimizer.step()
 
         A step's gradient is the exact mean over the rows of the ranks that still have some, and all replicas take it.
+        Ranks take part in synchronized batch norm too, and at the end get its running statistics (with `model` given)
+        from one that had batches longest.
 
         Args:
             after_step: called after each step that this rank only accompanies: what the loop does to the optimizer
@@ -182,16 +190,25 @@ class DistributedOptimizer:
         """
         if self.is_reproducible:
             raise ArgumentError("join() is not for reproducible mode, where all ranks have the same steps")
-        yield
-        while True:
-            had_weight, is_over = self.synchronizer.accompany()
-            if had_weight:
-                self.step()
-                if after_step is not None:
-                    after_step()
-            if is_over:
-                self.zero_grad()
-                return
+        self.comm.has_guests = bool(self.comm.allreduce(self.comm.common_layers > 0, "max", label="join()"))
+        begun = self.comm.common_passes
+        try:
+            yield
+            passes = self.comm.common_passes - begun
+            is_over = False
+            while not is_over:
+                had_weight, is_over = self.synchronizer.accompany()
+                if had_weight:
+                    self.step()
+                    if after_step is not None:
+                        after_step()
+            self.zero_grad()
+            if self.comm.has_guests:
+                last = int(self.comm.allgather(passes).argmax())
+                for _, buffer in self.synchronizer.named_buffers:
+                    self.comm.broadcast(buffer, last)
+        finally:
+            self.comm.has_guests = False
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Refuse: the buckets are laid out already."""

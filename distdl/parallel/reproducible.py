@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..core import random, threads
+from ..core import random, spans, threads
 from ..core.errors import ArgumentError, DistdlError, PeerError
 from ..core.shards import check_shards, rows_of
 from ..kernels.conditions import conditions
@@ -27,6 +27,12 @@ from .synchronizer import GradientSynchronizer, clear_weight, shrinking
 
 if TYPE_CHECKING:
     from ..comm import Communicator
+
+
+_NO_COMMON_LAYERS = (
+    "reproducible mode runs shards one after another, each with its own statistics: synchronized batch norm cannot be "
+    "part of it"
+)
 
 
 class ReproducibleSynchronizer(GradientSynchronizer):
@@ -101,6 +107,7 @@ class ReproducibleSynchronizer(GradientSynchronizer):
             # Alone one may begin anew.
             self._forget()
         self._is_open = True
+        self.comm.refusal = _NO_COMMON_LAYERS
         self._earlier = [bucket.take() for bucket in self.buckets] if self._has_gradients() else []
         # Before buffers change.
         self._numbers = 0.0 if self.lockstep is None else self.lockstep.numbers()
@@ -112,8 +119,10 @@ class ReproducibleSynchronizer(GradientSynchronizer):
             self._finish_shard(shard, rows > 0)
         self.shard = None
         self._is_open = False
-        for bucket, sums in zip(self.buckets, self._sums, strict=True):
-            sums.reduce(bucket.flat, shrinking(self.shards))
+        self.comm.refusal = ""
+        for i, (bucket, sums) in enumerate(zip(self.buckets, self._sums, strict=True)):
+            with spans.span(f"bucket {i}", "reduce"):
+                sums.reduce(bucket.flat, shrinking(self.shards))
         self._finish(self.shards)
         self._buffers.reduce()
 

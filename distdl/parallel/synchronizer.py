@@ -17,6 +17,7 @@ on the ranks only: neither overlap nor the size of buckets changes a bit.
 import contextlib
 import itertools
 import math
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from ..comm import Communicator
 
 _orders = itertools.count()
+
+_WEIGHTS, _AT_LAST = 0.5, 0.25
+"""What is called to guests: the weights of a micro-batch are added up; all that work have done the last of a step."""
 
 
 class GradientSynchronizer:
@@ -55,6 +59,7 @@ class GradientSynchronizer:
     Attributes:
         plan: what was decided.
         reductions: how many buckets have been reduced so far.
+        seconds_waited: how long this rank has waited for reductions beside backward().
         shard: which shard of the batch is being worked on; always 0 where batches have none.
 
     Raises:
@@ -77,7 +82,10 @@ class GradientSynchronizer:
         self.order = next(_orders)
         self.named_parameters = named
         self.reductions = 0
+        self.seconds_waited = 0.0
         self.shard: int | None = 0
+        self._passes = 0
+        self._common_passes = comm.common_passes
         self._mean_weight = 1.0
         self._weight = 0.0
         self._due = True
@@ -154,7 +162,7 @@ class GradientSynchronizer:
         elif not self._due:
             self._earlier = [bucket.take() for bucket in self.buckets]
         self._due = True
-        if self._exact:
+        if self._is_exact:
             total = self._meet(weight, is_last=not self._local)
             return weight * self.comm.size / total if total > 0 else 0.0
         self._weight += weight
@@ -164,10 +172,33 @@ class GradientSynchronizer:
         """Return the weight of an exact micro-batch over all ranks; after its last a rank waits for the others'."""
         # Gradients are scaled to the micro-batch's global weight already: all ranks count alike in the reduction.
         self._weight = 1.0
-        total, finished = self.comm.allreduce([weight, float(is_last)])
-        while is_last and finished < self.comm.size:
-            _, finished = self.comm.allreduce([0.0, 1.0])
-        return float(total)
+        if self.comm.has_guests:
+            self.comm.call_guests(_WEIGHTS)
+        total, finished = self._add_weights(weight, is_last)
+        # Where ranks may be guests they wait for the others' last after their own backward pass, see `_be_guest`.
+        while is_last and finished < self.comm.size and not self.comm.has_guests:
+            finished = self._add_weights(0.0, True)[1]
+        return total
+
+    def _be_guest(self, what: float) -> float:
+        """Take part in the others' micro-batches until nobody works any more; return what is called then."""
+        while (called := self.comm.be_guest(what)) == _WEIGHTS:
+            self._add_weights(0.0, is_last=True)
+        return called
+
+    def _wait_for_others(self) -> None:
+        """Before gradients are reduced, take part in further micro-batches of ranks that have some."""
+        if self.comm.has_guests:
+            self._be_guest(_AT_LAST)
+
+    def _add_weights(self, weight: float, is_last: bool) -> tuple[float, float]:
+        total, finished = self.comm.allreduce([weight, float(is_last)], label="weights of a micro-batch")
+        return float(total), float(finished)
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether each micro-batch's weight is reduced. Layers that meet in it mix gradients of its ranks."""
+        return self._exact or self.comm.common_passes != self._common_passes
 
     @property
     def is_watching(self) -> bool:
@@ -189,6 +220,7 @@ class GradientSynchronizer:
     def end_backward(self) -> None:
         """Reduce the gradients that backward has left, unless within `no_sync()`."""
         if self.comm.size > 1 and not self._local:
+            self._wait_for_others()
             self._reduce()
 
     def settle(self) -> None:
@@ -199,9 +231,10 @@ class GradientSynchronizer:
         if not self._due or self.comm.size == 1:
             return
         self._check_whole()
-        if self._exact:
+        if self._is_exact:
             self._meet(0.0, is_last=True)
         kept = [bucket.copy() for bucket in self.buckets]
+        self._wait_for_others()
         if not self._reduce():
             for bucket, earlier in zip(self.buckets, kept, strict=True):
                 bucket.restore(earlier)
@@ -220,6 +253,12 @@ class GradientSynchronizer:
         if not self._weight:
             for bucket in self.buckets:
                 bucket.forget()
+        if self.comm.has_guests:
+            if self._be_guest(0.0) != _AT_LAST:
+                return False, True
+            # What was accumulated here is scaled already.
+            self._weight = 1.0
+            return self._reduce(), False
         self._is_done = True
         had_weight = self._reduce()
         self._is_done = False
@@ -228,6 +267,8 @@ class GradientSynchronizer:
 
     def stepped(self) -> None:
         """Take note that the optimizer has used the gradients."""
+        self.comm.clock += 1
+        self._passes = 0
         self._due = True
         self._is_pending = False
 
@@ -257,10 +298,12 @@ class GradientSynchronizer:
             bucket.numbers[:] = self.lockstep.numbers()
         bucket.scale(self._weight / self._mean_weight)
         comm = self._reducing
+        # A rank that has reduced once more, or less, than the others since the last step must not meet them.
+        label = f"bucket {i} of reduction {self._passes} in step {self.comm.clock}"
 
         def reduce() -> None:
             with spans.span(f"bucket {i}", "reduce"):
-                comm.allreduce(bucket.flat, scale=shrinking(comm.size))
+                comm.allreduce(bucket.flat, scale=shrinking(comm.size), label=label)
 
         if self._background is None:
             reduce()
@@ -272,12 +315,16 @@ class GradientSynchronizer:
         while self._started < len(self.buckets):
             self._start()
         if self._background is not None:
-            self._background.wait()
+            start = time.perf_counter()
+            with spans.span("wait for buckets", "wait"):
+                self._background.wait()
+            self.seconds_waited += time.perf_counter() - start
         return self._finish(self.comm.size)
 
     def _finish(self, parts: int) -> bool:
         """Make gradients of the sums over so many parts, which are shrunk, and return whether any part had a weight."""
         self.reductions += len(self.buckets)
+        self._passes += 1
         shrunk = shrinking(parts)
         if self.lockstep is not None:
             self.lockstep.judge(self.buckets[0].numbers / shrunk)
@@ -292,6 +339,7 @@ class GradientSynchronizer:
         self._earlier = []
         self._started = 0
         self._weight, self._exact, self._due = 0.0, False, False
+        self._common_passes = self.comm.common_passes
         return total > 0
 
 

@@ -15,6 +15,12 @@ LINE_SECONDS = 10.0
 """Without a terminal a long epoch says this often how far it is."""
 
 
+UNEVEN = 0.2
+"""A rank that computes longer than the median rank by so much is named."""
+
+_NOT_METRICS = ("epoch", "step", "loss", "lr", "seconds", "samples_per_second", "slowest_excess")
+
+
 class Progress(Callback):
     """Shows epoch, step, loss and samples per second over all ranks."""
 
@@ -64,9 +70,12 @@ def line(record: Record) -> str:
     """Put the numbers of an epoch's record into one line."""
     parts = [f"loss {record['loss']:.4f}"]
     for name, value in record.items():
-        if name not in ("epoch", "step", "loss", "lr", "seconds", "samples_per_second") and isinstance(value, float):
+        if name not in _NOT_METRICS and isinstance(value, float):
             parts.append(f"{name.replace('_', ' ')} {value:.4f}")
-    return "  ".join([*parts, f"{record['samples_per_second']:,.0f} samples/s"])
+    parts.append(f"{record['samples_per_second']:,.0f} samples/s")
+    if record.get("slowest_excess", 0.0) > UNEVEN:
+        parts.append(f"(rank {record['slowest_rank']} computes {record['slowest_excess']:.0%} longer than the median)")
+    return "  ".join(parts)
 
 
 def _title(trainer: Trainer) -> str:

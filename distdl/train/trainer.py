@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,8 @@ from ..data import DataLoader, GlobalBatchSampler
 from ..kernels.conditions import conditions
 from ..nn import Module
 from ..optim import Optimizer
-from ..parallel import DistributedOptimizer, ReproducibleSynchronizer
+from ..parallel import Balance, DistributedOptimizer, ReproducibleSynchronizer
+from ..parallel import trace as parallel_trace
 from ..parallel.buffers import synchronize_buffers
 from ..parallel.reproducible import cut_batch
 from ..parallel.start import disagreement
@@ -97,6 +99,7 @@ class Trainer:
         self.epoch = self.epochs = self.step = self.step_in_epoch = 0
         self.steps_per_epoch = self.rows_per_epoch = self.batch_size = 0
         self._stopped = False
+        self._shares: list[float] = []
 
     def fit(
         self,
@@ -107,6 +110,8 @@ class Trainer:
         validation: Any = None,
         transform: Callable[[Any], Any] | None = None,
         seed: int | None = None,
+        shares: Sequence[float] = (),
+        trace: str | Path | None = None,
     ) -> list[Record]:
         """Train for some epochs.
 
@@ -117,15 +122,27 @@ class Trainer:
             validation: a data set to evaluate after each epoch.
             transform: applied to the inputs of each batch of a data set (augmentation).
             seed: of the shuffling; by default the one of `distdl.manual_seed`.
+            shares: how much of each global batch each rank gets, see `GlobalBatchSampler`; for a data set.
+            trace: file for a timeline of all ranks, see `distdl.parallel.trace`; what became of the time is printed.
 
         Returns:
-            A record an epoch: epoch, step, loss, metrics, validation_..., lr, seconds, samples_per_second.
+            A record an epoch: epoch, step, loss, metrics, validation_..., lr, seconds, samples_per_second; with
+            several ranks slowest_rank, and by which share of the median rank's time it computes longer.
         """
         self.epochs = checks.integer("epochs", epochs, 1)
         seed = self.comm.broadcast_object(get_seed() if seed is None else seed)
-        loader = self._loader(data, batch_size, transform, seed)
+        loader = self._loader(data, batch_size, transform, seed, shares)
         self._compare_plans()
         self.history, self._stopped, self.step = [], False, 0
+        if trace is None:
+            self._fit(loader, validation)
+        else:
+            with parallel_trace(trace, self.comm) as timeline:
+                self._fit(loader, validation)
+            self.comm.print(timeline.summary(), file=sys.stderr)
+        return self.history
+
+    def _fit(self, loader: Any, validation: Any) -> None:
         self._call("on_fit_start")
         for epoch in range(self.epochs):
             self.epoch = epoch
@@ -135,10 +152,9 @@ class Trainer:
                 record |= {f"validation_{name}": value for name, value in results.items()}
             self.history.append(record)
             self._call("on_epoch_end", record)
-            if self._stopped:
+            if self.comm.allreduce(int(self._stopped), "max"):
                 break
         self._call("on_fit_end")
-        return self.history
 
     def evaluate(self, data: Any, batch_size: int = 256) -> dict[str, Any]:
         """Measure loss and metrics; every sample of a data set counts once over all ranks.
@@ -176,7 +192,7 @@ class Trainer:
         self.optimizer.close()
 
     def stop(self) -> None:
-        """End the fit after this epoch; every rank must call it, or none."""
+        """End the fit after this epoch, on all ranks, whichever call it."""
         self._stopped = True
 
     def describe(self) -> Record:
@@ -198,11 +214,13 @@ class Trainer:
             return rows * self.comm.size
         return min(self.batch_size, self.rows_per_epoch - (self.step_in_epoch - 1) * self.batch_size)
 
-    def _loader(self, data: Any, batch_size: int | None, transform: Any, seed: int) -> Any:
+    def _loader(self, data: Any, batch_size: int | None, transform: Any, seed: int, shares: Sequence[float]) -> Any:
         _check_data(data)
+        self._shares = [float(share) for share in shares]
         if _is_loader(data):
-            if batch_size is not None or transform is not None:
-                raise checks.bad_value("batch_size", batch_size, "and `transform` belong to the loader that is given")
+            if batch_size is not None or transform is not None or self._shares:
+                rule = "and `transform` and `shares` belong to the loader that is given"
+                raise checks.bad_value("batch_size", batch_size, rule)
             self.batch_size = 0
             self.steps_per_epoch = len(data) if hasattr(data, "__len__") else 0
             self.rows_per_epoch = 0
@@ -211,14 +229,26 @@ class Trainer:
             raise checks.bad_value("batch_size", batch_size, "must be given with a data set: rows of the global batch")
         self.batch_size = checks.integer("batch_size", batch_size, 1)
         sampler = GlobalBatchSampler(
-            len(data), self.batch_size, self.comm.rank, self.comm.size, shuffle=True, seed=seed, shards=self._shards
+            len(data),
+            self.batch_size,
+            self.comm.rank,
+            self.comm.size,
+            shuffle=True,
+            seed=seed,
+            shards=self._shards,
+            shares=shares,
         )
         self.steps_per_epoch, self.rows_per_epoch = len(sampler), len(data)
         return DataLoader(data, batch_sampler=sampler, transform=transform)
 
     def _compare_plans(self) -> None:
         """Raise unless all ranks will take the same steps: else some would wait for the others for ever."""
-        mine = {"steps": self.steps_per_epoch, "rows": self.rows_per_epoch, "batch_size": self.batch_size}
+        mine: dict[str, Any] = {
+            "steps": self.steps_per_epoch,
+            "rows": self.rows_per_epoch,
+            "batch_size": self.batch_size,
+        }
+        mine["shares"] = self._shares
         apart = disagreement(self.comm, mine)
         if apart is not None:
             raise PeerError(
@@ -231,6 +261,7 @@ class Trainer:
         self.model.train()
         self._call("on_epoch_start")
         meter = Meter(self.metrics, self.comm, self._shards)
+        balance = Balance(self.optimizer.synchronizer)
         start = time.perf_counter()
         rows = 0
         for x, y in loader:
@@ -238,9 +269,12 @@ class Trainer:
             rows += len(x)
             self._call("on_step_end", loss, len(x))
         results = meter.results()
+        shares = balance.measure()
         self._synchronize_buffers()
-        seconds = time.perf_counter() - start
+        # One rank's clock, so that the record is the same everywhere.
+        seconds = self.comm.broadcast(time.perf_counter() - start)
         rows = self.rows_per_epoch or int(self.comm.allreduce(rows))
+        several = {"slowest_rank": shares.slowest, "slowest_excess": shares.excess} if self.comm.size > 1 else {}
         return {
             "epoch": self.epoch + 1,
             "step": self.step,
@@ -248,6 +282,7 @@ class Trainer:
             "lr": self.optimizer.param_groups[0]["lr"],
             "seconds": seconds,
             "samples_per_second": rows / seconds,
+            **several,
         }
 
     def _step(self, meter: Meter, x: Any, y: Any) -> float:
@@ -260,12 +295,14 @@ class Trainer:
         return float(np.mean(losses)) if losses else math.nan
 
     def _backward(self, meter: Meter, x: Any, y: Any) -> float:
+        before = self.comm.common_passes
         outputs = self._outputs(x)
         loss = self._loss(outputs, y)
         if loss.denominator is not None:
             loss.backward()
-        elif len(outputs):
+        elif len(outputs) or self.comm.common_passes != before:
             # A mean over the rows; over none it is NaN: this rank has no part in the step, as step() tells the others.
+            # Where layers meet it has one in theirs.
             loss.backward(weight=float(len(outputs)))
         return _measure(meter, outputs, y, loss, self.optimizer.synchronizer.shard or 0)
 

@@ -188,10 +188,10 @@ def test_collectives_are_counted(comm):
     comm.barrier()
     comm.allgather([1])
     part = comm.split(0)
-    assert (part.collectives, part.last_collective) == (0, "")
+    assert (part.collectives, part.call) == (0, None)
     part.broadcast(1)
-    assert (part.collectives, part.last_collective) == (1, "broadcast")
-    assert (comm.collectives - before, comm.last_collective) == (4, "split")
+    assert (part.collectives, part.call.kind) == (1, "broadcast")
+    assert (comm.collectives - before, comm.call.kind) == (4, "split")
     comm.send([1], comm.rank)
     comm.recv(np.zeros(1, np.int64), comm.rank)
     assert comm.collectives - before == 4

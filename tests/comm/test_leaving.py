@@ -30,7 +30,7 @@ class Rank(Leaving):
 
 
 def make_world(rank, size, ends):
-    world = SimpleNamespace(rank=rank, size=size, ends=ends, collectives=0, last_collective="allreduce", peer=-1)
+    world = SimpleNamespace(rank=rank, size=size, ends=ends, collectives=0, call="allreduce", peer=-1)
     world.name, world.members, world.family = "world", tuple(range(size)), [world]
 
     world.abort = lambda code: ends(rank, "abort", code)

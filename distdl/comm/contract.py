@@ -1,0 +1,112 @@
+"""The contract of collectives: all ranks call the same one, with like arrays, at the same point of the program.
+
+Each collective has a signature: operation, shape, dtype, how many steps the ranks have taken (`clock`), and what is
+meant: the `label` that the caller gives, else the line that calls. Where ranks meet in MPI's own collectives they
+compare signatures first; messages of `tree.py` carry them as tags. So arrays that do not belong together are never
+combined: either all ranks raise, or those concerned wait for each other, and `stall.py` finds them.
+
+Broadcasts, barriers and splits may be called from different lines: a root often has a branch of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import zlib
+from types import CodeType, FrameType
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core.places import Place, is_within, place_of
+
+_HERE = os.path.dirname(__file__) + os.sep
+_CALLED_ALIKE = ("allreduce", "allgather", "alltoall")
+
+_sites: dict[tuple[int, int], tuple[CodeType, Place, int]] = {}
+"""Of each line that has called: its code object (kept, so that its id is not given to another), place and hash."""
+
+
+class Call(NamedTuple):
+    """A collective that a rank has begun.
+
+    Attributes:
+        number: how many collectives of the communicator there were, with this one.
+        kind: "allreduce", "barrier" ...; of messages "send" and "recv".
+        op: how an allreduce combines, else "".
+        dtype, shape: of the array; None and () where there is none.
+        root: of a broadcast, else -1.
+        clock: steps taken before.
+        label: what is meant, "" if the caller has not said.
+        place: the line that calls.
+        signature: what must be the same on all ranks.
+    """
+
+    number: int
+    kind: str
+    op: str
+    dtype: np.dtype | None
+    shape: tuple[int, ...]
+    root: int
+    clock: int
+    label: str
+    place: Place | None
+    signature: int
+
+    def __str__(self) -> str:
+        of = f" of {self.dtype} {self.shape}" if self.dtype is not None else ""
+        by = f" ({self.op})" if self.op not in ("", "sum") else ""
+        root = f" from rank {self.root}" if self.root >= 0 else ""
+        label = f", {self.label}" if self.label else ""
+        after = f", after {self.clock} steps" if self.clock and not self.label else ""
+        return f"{self.kind}{by}{of}{root}{label}{after}"
+
+
+def make_call(number: int, kind: str, op: str, array: np.ndarray | None, root: int, clock: int, label: str) -> Call:
+    """Return the call of a collective; its place is the innermost frame outside of this room."""
+    place, site = _site(sys._getframe(2))
+    meant = zlib.crc32(label.encode()) if label else site if kind in _CALLED_ALIKE else 0
+    dtype, shape = (None, ()) if array is None else (array.dtype, array.shape)
+    kinds = 0 if dtype is None else ord(dtype.kind) << 8 | dtype.itemsize
+    # Hashes of numbers are the same in every process; those of strings are not.
+    names = zlib.crc32(f"{kind} {op}".encode())
+    return Call(
+        number, kind, op, dtype, shape, root, clock, label, place, hash((names, kinds, root, clock, meant, *shape))
+    )
+
+
+def _site(frame: FrameType | None) -> tuple[Place | None, int]:
+    while frame is not None and is_within(frame, _HERE):
+        frame = frame.f_back
+    if frame is None:
+        return None, 0
+    key = id(frame.f_code), frame.f_lasti
+    known = _sites.get(key)
+    if known is None:
+        place = place_of(frame)
+        known = _sites[key] = frame.f_code, place, zlib.crc32(f"{place.file}:{place.line}".encode())
+    return known[1], known[2]
+
+
+def difference(calls: list[tuple[int, str, str]]) -> str:
+    """Say which ranks call differently.
+
+    Args:
+        calls: for each rank its number, what it calls, and where.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for rank, what, where in calls:
+        groups.setdefault((what, where), []).append(rank)
+    said = [f"{ranks(members)}: {what}, at {where}" for (what, where), members in groups.items()]
+    rule = "all ranks must call the same collectives, with like arrays, in the same order"
+    if len({what for what, _ in groups}) == 1:
+        # Told apart by the lines only.
+        rule += "; if these calls are meant to meet, give them one label="
+    return "; ".join(said) + f": {rule}"
+
+
+def ranks(numbers: list[int]) -> str:
+    """Put ranks into words: "rank 3", "ranks 0, 2"; of many the first."""
+    if len(numbers) == 1:
+        return f"rank {numbers[0]}"
+    return f"ranks {', '.join(map(str, numbers[:8]))}" + f" and {len(numbers) - 8} more" * (len(numbers) > 8)

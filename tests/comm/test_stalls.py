@@ -1,0 +1,149 @@
+"""Who waits for whom, as rank 0 sees it: without processes, with a clock that is turned by hand."""
+
+import pytest
+
+from distdl.comm.stalls import Stalls
+
+PLACES = [f"host{rank}, process {rank}" for rank in range(4)]
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Hub:
+    """Notes what is sent."""
+
+    def __init__(self):
+        self.sent = []
+
+    def send(self, rank, message):
+        self.sent.append((rank, message["kind"]))
+
+
+@pytest.fixture
+def stalls(monkeypatch):
+    monkeypatch.setenv("DISTDL_STALL_WARNING", "5")
+    monkeypatch.setenv("DISTDL_STALL_TIMEOUT", "60")
+    ends, clock = [], Clock()
+    stalls = Stalls(PLACES, ends.append, clock)
+    stalls.hub, stalls.ends, stalls.clock = Hub(), ends, clock
+    return stalls
+
+
+def waits(stalls, rank, number=7, signature=1, part="world", members=(0, 1, 2, 3), what="barrier", seconds=1.0):
+    message = {"kind": "waits", "part": part, "number": number, "signature": signature, "what": what}
+    stalls.on_message(rank, {**message, "members": list(members), "place": f"a.py:{rank}", "seconds": seconds})
+
+
+def pass_time(stalls, seconds):
+    for _ in range(round(seconds * 4)):
+        stalls.clock.now += 0.25
+        stalls.on_tick()
+
+
+def reports(stalls, rank, activity="", stack=""):
+    stalls.on_message(rank, {"kind": "report", "place": "b.py:5 in load", "activity": activity, "stack": stack})
+
+
+def test_a_late_rank_is_asked_and_named(stalls, capfd):
+    """With what it does; when it is back that is told, and such a wait is usual from then on."""
+    for rank in (0, 1, 3):
+        waits(stalls, rank)
+    pass_time(stalls, 3)
+    assert stalls.hub.sent == []
+    pass_time(stalls, 1)
+    assert stalls.hub.sent == [(2, "what do you do")]
+    reports(stalls, 2)
+    pass_time(stalls, 0.25)
+    error = capfd.readouterr().err
+    assert "rank 2 keeps ranks 0, 1, 3 waiting for 5 s in barrier, at a.py:0 (collective 7 of 'world')" in error
+    assert "rank 2 (host2, process 2) is at b.py:5 in load" in error
+    for rank in (0, 1, 3):
+        stalls.on_message(rank, {"kind": "goes on", "part": "world"})
+    pass_time(stalls, 0.25)
+    assert "is over, after 6 s" in capfd.readouterr().err
+    waits(stalls, 0, number=8)
+    pass_time(stalls, 8)
+    assert capfd.readouterr().err == ""
+    pass_time(stalls, 6)
+    assert "keep" in capfd.readouterr().err
+    assert stalls.ends == []
+
+
+def test_one_that_does_not_answer_counts_as_stopped(stalls, capfd):
+    """And again each time that the wait has doubled, up to the time-out."""
+    waits(stalls, 0, members=(0, 1))
+    pass_time(stalls, 7)
+    assert "rank 1 (host1, process 1) does not answer: stopped" in capfd.readouterr().err
+    pass_time(stalls, 2)
+    assert capfd.readouterr().err == ""
+    pass_time(stalls, 51)
+    assert capfd.readouterr().err.count("does not answer") == 3
+    assert stalls.ends == []
+    pass_time(stalls, 3)
+    (end,) = stalls.ends
+    assert "the time-out of 60 s (DISTDL_STALL_TIMEOUT) ends the job" in end
+
+
+def test_compiling_is_no_stall(stalls, capfd):
+    waits(stalls, 0, members=(0, 1))
+    pass_time(stalls, 4.5)
+    reports(stalls, 1, activity="compiling kernels, once")
+    pass_time(stalls, 1)
+    assert capfd.readouterr().err == ""
+
+
+def test_traces_are_shown(stalls, capfd):
+    waits(stalls, 0, members=(0, 1))
+    pass_time(stalls, 4.5)
+    reports(stalls, 1, stack='  File "b.py", line 5, in load\n')
+    pass_time(stalls, 1)
+    assert 'File "b.py", line 5' in capfd.readouterr().err
+
+
+def test_different_calls_end_the_job_at_once(stalls):
+    """Once, whoever else comes."""
+    waits(stalls, 0)
+    waits(stalls, 1, signature=2, what="allreduce of float32 (3,)")
+    waits(stalls, 2)
+    (end,) = stalls.ends
+    assert "rank 0: barrier, at a.py:0; rank 1: allreduce of float32 (3,), at a.py:1" in end
+
+
+def test_the_next_call_is_another(stalls):
+    """Ranks at different numbers are not compared: one is late."""
+    waits(stalls, 0, number=7)
+    waits(stalls, 1, number=8, signature=2)
+    assert stalls.ends == []
+
+
+def test_ranks_that_wait_for_each_other_are_named(stalls):
+    """In two communicators, each for the other."""
+    waits(stalls, 0, members=(0, 1))
+    waits(stalls, 1, part="world/1.0", members=(0, 1), what="allreduce")
+    pass_time(stalls, 6)
+    (end,) = stalls.ends
+    assert "wait for each other: rank 0 in barrier, at a.py:0, for rank 1; rank 1 in allreduce" in end
+
+
+def test_a_rank_that_has_left_is_known_elsewhere(stalls, capfd):
+    waits(stalls, 0, members=(0, 1))
+    stalls.on_message(1, {"kind": "left", "counts": {}})
+    pass_time(stalls, 70)
+    assert (stalls.ends, capfd.readouterr().err) == ([], "")
+
+
+def test_nobody_is_warned_where_it_is_turned_off(monkeypatch, capfd):
+    monkeypatch.setenv("DISTDL_STALL_WARNING", "0")
+    monkeypatch.setenv("DISTDL_STALL_TIMEOUT", "0")
+    clock = Clock()
+    stalls = Stalls(PLACES, None, clock)
+    stalls.hub, stalls.clock = Hub(), clock
+    waits(stalls, 0)
+    pass_time(stalls, 100)
+    assert capfd.readouterr().err == ""
+    assert stalls.hub.sent == []
