@@ -13,6 +13,9 @@ from distdl.core import threads
 from distdl.core.errors import ArgumentError, DistdlError
 from tests.parallel.thread_ranks import on_ranks, one_at_a_time
 
+TIMES = ("seconds", "samples_per_second", "slowest_rank", "slowest_excess")
+"""What a record says of speed."""
+
 
 class Draws:
     """Draws of one case."""
@@ -73,7 +76,7 @@ def trained(comm, case, shards, bucket_bytes=None):
 
 
 def steady(record):
-    return {key: value for key, value in record.items() if key not in ("seconds", "samples_per_second")}
+    return {key: value for key, value in record.items() if key not in TIMES}
 
 
 @pytest.mark.parametrize("case", range(200))
