@@ -44,7 +44,7 @@ class Communicator(ABC):
         refusal: why they cannot now; "" if they can.
         has_guests: whether ranks without work of their own take part in what needs all, see `call_guests`.
         peer: the rank in the world that a message is just being sent to or received from, else -1.
-        peer_since: when that began.
+        peer_call, peer_since: what is done, and when it began.
     """
 
     rank: int
@@ -62,6 +62,7 @@ class Communicator(ABC):
         self.refusal = ""
         self.has_guests = False
         self.peer = -1
+        self.peer_call = ""
         self.peer_since = 0.0
         self._own_mail: dict[int, list[np.ndarray]] = {}
 
@@ -180,7 +181,7 @@ class Communicator(ABC):
             # MPI may block for ever in a message to oneself.
             self._own_mail.setdefault(tag, []).append(values.copy())
         else:
-            with self._talking_to(dest):
+            with self._talking_to(dest, "send to"):
                 self._send(values, dest, tag)
 
     def recv(self, array: np.ndarray, source: int, tag: int = 0) -> np.ndarray:
@@ -197,7 +198,7 @@ class Communicator(ABC):
         if source == self.rank:
             self._receive_own(values, tag)
         else:
-            with self._talking_to(source):
+            with self._talking_to(source, "receive from"):
                 received = self._recv(values, source, tag)
             if received != values.nbytes:
                 came = "more bytes" if received < 0 else f"{received} bytes"
@@ -314,8 +315,9 @@ class Communicator(ABC):
         self.since = 0.0
 
     @contextlib.contextmanager
-    def _talking_to(self, rank: int) -> Iterator[None]:
+    def _talking_to(self, rank: int, how: str) -> Iterator[None]:
         self.peer = self.members[rank]
+        self.peer_call = f"{how} rank {self.peer}"
         self.peer_since = time.monotonic()
         try:
             yield

@@ -169,7 +169,7 @@ class Stalls:
         for wait in self._waits.values():
             there = self._waits.get((first.rank, wait.part))
             is_missed = first.rank in wait.members and (there is None or there.number != wait.number)
-            if wait.rank in missing and is_missed:
+            if wait.rank in missing and is_missed and not _is_transfer(first, wait):
                 return wait
         return None
 
@@ -185,6 +185,12 @@ class Stalls:
         if not self._is_over:
             self._is_over = True
             self._on_end(news)
+
+
+def _is_transfer(wait: Wait, other: Wait) -> bool:
+    """Say whether one rank sends what the other receives, which may take long."""
+    kinds = {wait.what.split()[0], other.what.split()[0]}
+    return wait.part == other.part and kinds == {"send", "receive"}
 
 
 def _say(news: str) -> None:

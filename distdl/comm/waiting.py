@@ -120,6 +120,6 @@ def _message(part: MPICommunicator) -> Message | None:
         # The time tells this message from the next.
         "number": int(part.peer_since * 1000),
         "signature": 0,
-        "what": f"a message from or to rank {peer}",
+        "what": part.peer_call,
         "members": [me, peer],
     }

@@ -130,6 +130,15 @@ def test_ranks_that_wait_for_each_other_are_named(stalls):
     assert "wait for each other: rank 0 in barrier, at a.py:0, for rank 1; rank 1 in allreduce" in end
 
 
+@pytest.mark.parametrize("how", ["send to", "receive from"])
+def test_a_long_message_is_no_deadlock(stalls, how):
+    """One sends and the other receives; both sending, or both receiving, is one."""
+    waits(stalls, 0, number=1, part="world message", members=(0, 1), what="receive from rank 1")
+    waits(stalls, 1, number=2, part="world message", members=(1, 0), what=f"{how} rank 0")
+    pass_time(stalls, 6)
+    assert len(stalls.ends) == (how == "receive from")
+
+
 def test_a_rank_that_has_left_is_known_elsewhere(stalls, capfd):
     waits(stalls, 0, members=(0, 1))
     stalls.on_message(1, {"kind": "left", "counts": {}})
