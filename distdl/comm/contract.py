@@ -18,13 +18,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.places import Place, is_within, place_of
+from ..core.places import is_within, place_of
 
 _HERE = os.path.dirname(__file__) + os.sep
 _CALLED_ALIKE = ("allreduce", "allgather", "alltoall")
 
-_sites: dict[tuple[int, int], tuple[CodeType, Place, int]] = {}
-"""Of each line that has called: its code object (kept, so that its id is not given to another), place and hash."""
+_sites: dict[tuple[int, int], tuple[CodeType, int]] = {}
+"""Of each line that has called: its code object (kept, so that its id is not given to another) and hash."""
+
+_names: dict[tuple[str, str], int] = {}
+"""Hashes of kind and operation."""
 
 
 class Call(NamedTuple):
@@ -38,7 +41,6 @@ class Call(NamedTuple):
         root: of a broadcast, else -1.
         clock: steps taken before.
         label: what is meant, "" if the caller has not said.
-        place: the line that calls.
         signature: what must be the same on all ranks.
     """
 
@@ -50,7 +52,6 @@ class Call(NamedTuple):
     root: int
     clock: int
     label: str
-    place: Place | None
     signature: int
 
     def __str__(self) -> str:
@@ -63,29 +64,33 @@ class Call(NamedTuple):
 
 
 def make_call(number: int, kind: str, op: str, array: np.ndarray | None, root: int, clock: int, label: str) -> Call:
-    """Return the call of a collective; its place is the innermost frame outside of this room."""
-    place, site = _site(sys._getframe(2))
-    meant = zlib.crc32(label.encode()) if label else site if kind in _CALLED_ALIKE else 0
-    dtype, shape = (None, ()) if array is None else (array.dtype, array.shape)
-    kinds = 0 if dtype is None else ord(dtype.kind) << 8 | dtype.itemsize
+    """Return the call of a collective, made by the innermost frame outside of this room."""
+    if label:
+        meant = zlib.crc32(label.encode())
+    else:
+        meant = _hash_caller(sys._getframe(2)) if kind in _CALLED_ALIKE else 0
     # Hashes of numbers are the same in every process; those of strings are not.
-    names = zlib.crc32(f"{kind} {op}".encode())
-    return Call(
-        number, kind, op, dtype, shape, root, clock, label, place, hash((names, kinds, root, clock, meant, *shape))
-    )
+    names = _names.get((kind, op))
+    if names is None:
+        names = _names[kind, op] = zlib.crc32(f"{kind} {op}".encode())
+    if array is None:
+        return Call(number, kind, op, None, (), root, clock, label, hash((names, root, clock, meant)))
+    dtype, shape = array.dtype, array.shape
+    signature = hash((names, root, clock, meant, ord(dtype.kind), dtype.itemsize, shape))
+    return Call(number, kind, op, dtype, shape, root, clock, label, signature)
 
 
-def _site(frame: FrameType | None) -> tuple[Place | None, int]:
+def _hash_caller(frame: FrameType | None) -> int:
     while frame is not None and is_within(frame, _HERE):
         frame = frame.f_back
     if frame is None:
-        return None, 0
+        return 0
     key = id(frame.f_code), frame.f_lasti
     known = _sites.get(key)
     if known is None:
         place = place_of(frame)
-        known = _sites[key] = frame.f_code, place, zlib.crc32(f"{place.file}:{place.line}".encode())
-    return known[1], known[2]
+        known = _sites[key] = frame.f_code, zlib.crc32(f"{place.file}:{place.line}".encode())
+    return known[1]
 
 
 def difference(calls: list[tuple[int, str, str]]) -> str:

@@ -14,8 +14,8 @@ from .base import MAX_TAG, Communicator
 from .contract import Call, difference
 from .tree import Tree, rescale
 
-_WHOLE_BYTES = 1 << 18
-"""Between two ranks, MPI's own allreduce is faster up to this size."""
+_WHOLE_BYTES = 1 << 13, 1 << 18
+"""Between two ranks MPI's own allreduce is faster within these sizes, the comparison of signatures included."""
 
 _TOLD_BYTES = 1200
 """Room for what a rank says of a call that does not fit the others': two texts of letters of up to four bytes."""
@@ -52,7 +52,7 @@ class MPICommunicator(Communicator):
         self.family: list[MPICommunicator] = parent.family if parent else []
         self.family.append(self)
         self._tree = Tree(self.handle)
-        self._whole_bytes = _WHOLE_BYTES if self.size == 2 else -1
+        self._whole_from, self._whole_to = _WHOLE_BYTES if self.size == 2 else (0, -1)
         self._in_place = MPI.IN_PLACE
         self._mpi_allreduce = self.handle.Allreduce
         self._most = MPI.MAX
@@ -117,7 +117,7 @@ class MPICommunicator(Communicator):
     def _allreduce(self, array: np.ndarray, op: str, scale: float) -> None:
         # MPI does not promise that an allreduce gives all ranks the same bits, and one of MPICH's does
         # not. But two ranks can only compute a + b.
-        if op == "sum" and array.nbytes <= self._whole_bytes:
+        if op == "sum" and self._whole_from < array.nbytes <= self._whole_to:
             self._agree()
             self._mpi_allreduce(self._in_place, array)
             if scale != 1.0:
