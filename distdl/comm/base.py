@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ..core import checks
+from ..core import checks, spans
 from ..core.errors import ArgumentError, PeerError
 from .contract import Call, make_call
 from .values import as_array, as_contiguous, encode, pack, unpack
@@ -24,6 +25,21 @@ MAX_TAG = (1 << 14) - 1
 _CALL, _SUMS = "call of guests", "sums with guests"
 
 _FLOAT32 = np.dtype(np.float32)
+
+
+class Meetings:
+    """Layers that meet in their passes (synchronized batch norm), and how often they have.
+
+    Attributes:
+        layers: communicators by layer, for as long as the layer is there.
+        count: sums that layers have made together.
+        refusal: why they cannot now; "" if they can.
+    """
+
+    def __init__(self) -> None:
+        self.layers: weakref.WeakKeyDictionary[Any, Communicator] = weakref.WeakKeyDictionary()
+        self.count = 0
+        self.refusal = ""
 
 
 class Communicator(ABC):
@@ -39,9 +55,7 @@ class Communicator(ABC):
         since: when it began, by `time.monotonic`; 0 if none is under way.
         seconds: how long this rank was in collectives so far.
         clock: how many steps the ranks have taken; whoever takes them counts.
-        common_layers: how many layers there are that meet in their passes: synchronized batch norm.
-        common_passes: how often they have met.
-        refusal: why they cannot now; "" if they can.
+        meetings: of layers that meet in their passes, over this and all communicators split off.
         has_guests: whether ranks without work of their own take part in what needs all, see `call_guests`.
         peer: the rank in the world that a message is just being sent to or received from, else -1.
         peer_call, peer_since: what is done, and when it began.
@@ -58,8 +72,9 @@ class Communicator(ABC):
         self.collectives = 0
         self.call: Call | None = None
         self.since = self.seconds = 0.0
-        self.clock = self.common_layers = self.common_passes = 0
-        self.refusal = ""
+        self._span_start = 0
+        self.clock = 0
+        self.meetings = Meetings()
         self.has_guests = False
         self.peer = -1
         self.peer_call = ""
@@ -112,9 +127,9 @@ class Communicator(ABC):
 
     def allreduce_with_guests(self, array: np.ndarray) -> np.ndarray:
         """Add up an array of float64 over all ranks, in place; guests add zeros."""
-        if self.refusal:
-            raise ArgumentError(self.refusal)
-        self.common_passes += 1
+        if self.meetings.refusal:
+            raise ArgumentError(self.meetings.refusal)
+        self.meetings.count += 1
         if self.has_guests:
             self.call_guests(array.size)
         self.allreduce(array.reshape(-1), label=_SUMS)
@@ -262,6 +277,8 @@ class Communicator(ABC):
         self._begin("split")
         part = self._split(color, key, f"{self.name}/{self.collectives}.{color}")
         self._end()
+        if part is not None:
+            part.meetings = self.meetings
         return part
 
     @abstractmethod
@@ -308,11 +325,18 @@ class Communicator(ABC):
         self.collectives += 1
         self.call = make_call(self.collectives, kind, op, array, root, self.clock, label)
         self.since = time.monotonic()
+        if spans.recorder is not None:
+            self._span_start = spans.clock()
 
     def _end(self) -> None:
         """Take note that the collective is over."""
         self.seconds += time.monotonic() - self.since
         self.since = 0.0
+        if spans.recorder is not None and self.call is not None:
+            # Of a label its first words: what follows tells steps apart.
+            name = self.call.label.partition(",")[0] or self.call.kind
+            spans.recorder.add(name, "reduce", self._span_start or spans.clock(), "", f"{self.name} {self.collectives}")
+        self._span_start = 0
 
     @contextlib.contextmanager
     def _talking_to(self, rank: int, how: str) -> Iterator[None]:

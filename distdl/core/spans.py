@@ -30,9 +30,11 @@ class Span(NamedTuple):
     Attributes:
         name: what was done, an operation mostly.
         layer: dotted name of the module it belongs to, "" outside of modules.
-        phase: "forward", "backward", "module", "pass", "reduce", "wait", "step", "data" or "user".
+        phase: "forward", "backward", "module", "pass", "reduce" (any collective), "wait", "step", "data", "between"
+            (steps: evaluation and the like) or "user".
         thread: number of the thread, in the order in which they were seen.
         start, end: by `clock`, in nanoseconds.
+        key: of what several ranks do together, the same on all of them.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Span(NamedTuple):
     thread: int
     start: int
     end: int
+    key: str = ""
 
     @property
     def label(self) -> str:
@@ -71,7 +74,7 @@ class Recorder:
         self._thread = _Thread()
         self._lock = threading.Lock()
 
-    def add(self, name: str, phase: str, start: int, layer: str | None = None) -> None:
+    def add(self, name: str, phase: str, start: int, layer: str | None = None, key: str = "") -> None:
         """Note a span of this thread that ends now; by default it belongs to the module that is running."""
         end = clock()
         if len(self.spans) >= self.limit:
@@ -80,7 +83,7 @@ class Recorder:
         number = self._thread.number
         if number is None:
             number = self._enter_thread()
-        self.spans.append(Span(name, self.layer if layer is None else layer, phase, number, start, end))
+        self.spans.append(Span(name, self.layer if layer is None else layer, phase, number, start, end, key))
 
     def _enter_thread(self) -> int:
         with self._lock:

@@ -54,7 +54,13 @@ class _BatchNorm(Module):
             return functional.batch_norm(x, self.weight, self.bias, *use, eps=self.eps, relu=relu)
         mean, variance, rows = np.zeros(self.num_features, x.dtype), np.zeros(self.num_features, x.dtype), np.zeros(1)
         y = functional.normalize_batch(
-            x, self.weight, self.bias, (mean, variance, rows), eps=self.eps, relu=relu, add_up=self._add_up
+            x,
+            self.weight,
+            self.bias,
+            (mean, variance, rows),
+            eps=self.eps,
+            relu=relu,
+            add_up=self._add_up if self.training else None,
         )
         count = rows.item()
         if self.training and self.track_running_stats and count > 1:
@@ -69,6 +75,9 @@ class _BatchNorm(Module):
             raise checks.bad_value("x", f"shape {x.shape}", f"must have shape ({', '.join(map(str, expected))})")
 
     def _track(self, mean: np.ndarray, variance: np.ndarray) -> None:
+        # A batch with NaN is left out, as its step is: it would stay for ever.
+        if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
+            return
         batches = self.num_batches_tracked
         batches += 1  # the array itself, without a way through __setattr__
         share = 1 / float(batches) if self.momentum is None else self.momentum

@@ -1,6 +1,6 @@
 """Batch normalisation by the statistics of all ranks' rows."""
 
-import weakref
+import copy
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,14 @@ class SyncBatchNorm(_BatchNorm):
         if not hasattr(comm, "allreduce_with_guests"):
             raise checks.bad_type("comm", comm, "must be a communicator, such as distdl.world()")
         self.comm = comm
-        comm.common_layers += 1
-        weakref.finalize(self, _forget_layer, comm)
+        comm.meetings.layers[self] = comm
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SyncBatchNorm":
+        made = object.__new__(type(self))
+        memo[id(self)] = made
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        self.comm.meetings.layers[made] = self.comm
+        return made
 
     def _add_up(self, sums: np.ndarray) -> Any:
         return self.comm.allreduce_with_guests(sums)
@@ -53,7 +59,7 @@ class SyncBatchNorm(_BatchNorm):
     def convert(cls, module: Module, comm: Any) -> Module:
         """Replace every batch norm within a module by a synchronized one with the same parameters and buffers.
 
-        Call it before an optimizer is made.
+        Subclasses of batch norm stay; hooks go. Call it before an optimizer is made.
 
         Args:
             module: changed in place; a batch norm itself is not changed.
@@ -62,12 +68,19 @@ class SyncBatchNorm(_BatchNorm):
         Returns:
             The module, or what replaces it.
         """
+        made: dict[int, SyncBatchNorm] = {}
+
+        def replace(norm: Module) -> SyncBatchNorm:
+            if id(norm) not in made:
+                made[id(norm)] = cls._from(norm, comm)
+            return made[id(norm)]
+
         if type(module) in (BatchNorm1d, BatchNorm2d):
-            return cls._from(module, comm)
+            return replace(module)
         for parent in list(module.modules()):
             for name, child in list(parent._modules.items()):
                 if type(child) in (BatchNorm1d, BatchNorm2d):
-                    setattr(parent, name, cls._from(child, comm))
+                    setattr(parent, name, replace(child))
         return module
 
     @classmethod
@@ -80,7 +93,3 @@ class SyncBatchNorm(_BatchNorm):
             made.register_buffer(name, buffer)
         made.train(norm.training)
         return made
-
-
-def _forget_layer(comm: Any) -> None:
-    comm.common_layers -= 1

@@ -5,7 +5,7 @@ from .digest import digest, replica_digests
 from .optimizer import DistributedOptimizer
 from .reproducible import ReproducibleSynchronizer
 from .synchronizer import GradientSynchronizer
-from .trace import trace
+from .timeline import trace
 
 __all__ = [
     "Balance",

@@ -15,7 +15,8 @@ class Shares(NamedTuple):
 
     Attributes:
         slowest: the rank that has computed longest.
-        excess: how much longer than the median rank, 0.5 for half as long again.
+        excess: how much longer than the median rank (of an even number the faster one in the middle), 0.5 for half as
+            long again. What is no collective counts as computing.
         waiting: share of the time that ranks have spent in reductions and other collectives, their mean.
     """
 
@@ -26,7 +27,7 @@ class Shares(NamedTuple):
     def __str__(self) -> str:
         return (
             f"rank {self.slowest} computes {self.excess:.0%} longer than the median rank; ranks spend "
-            f"{self.waiting:.0%} of the time waiting for each other"
+            f"{self.waiting:.0%} of the time in collectives"
         )
 
 
@@ -48,7 +49,7 @@ class Balance:
         times = self._synchronizer.comm.allgather(np.array([max(elapsed - waited, 0.0), waited]))
         self._before = self._now()
         slowest = int(times[:, 0].argmax())
-        median = float(np.median(times[:, 0]))
+        median = float(np.sort(times[:, 0])[(len(times) - 1) // 2])
         excess = float(times[slowest, 0]) / median - 1 if median > 0 else 0.0
         return Shares(slowest, excess, float((times[:, 1] / np.maximum(times.sum(axis=1), 1e-9)).mean()))
 

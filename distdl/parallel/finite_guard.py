@@ -49,7 +49,7 @@ class FiniteGuard:
             return True
         self.skipped += 1
         self.in_a_row += 1
-        if self.in_a_row == self.limit:
+        if self.in_a_row >= self.limit:
             raise DivergenceError(
                 f"{self.limit} steps in a row had gradients that are NaN or infinite, step {self.step} in {bad!r}: "
                 "the training has diverged; a lower learning rate, warm-up or clipping may help"

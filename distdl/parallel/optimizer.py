@@ -1,13 +1,14 @@
 """`DistributedOptimizer`: an optimizer and a synchronizer, side by side."""
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core import checks
+from ..core import checks, spans
 from ..core.errors import ArgumentError
 from ..nn import Module
 from ..optim import Optimizer
@@ -160,7 +161,8 @@ class DistributedOptimizer:
         if self._guard.allows(self.named_parameters()):
             self.optimizer.step()
         else:
-            self.synchronizer.stepped()
+            with spans.span("skipped step", "step"):
+                self.synchronizer.stepped()
 
     @property
     def skipped(self) -> int:
@@ -172,7 +174,9 @@ class DistributedOptimizer:
         return self.synchronizer.no_sync(exact)
 
     @contextlib.contextmanager
-    def join(self, after_step: Callable[[], Any] | None = None) -> Iterator[None]:
+    def join(
+        self, after_step: Callable[[], Any] | None = None, before_step: Callable[[], Any] | None = None
+    ) -> Iterator[None]:
         """Let ranks have different numbers of batches: at the end of the block a rank accompanies the others' steps.
 
             with optimizer.join():
@@ -187,28 +191,40 @@ class DistributedOptimizer:
         Args:
             after_step: called after each step that this rank only accompanies: what the loop does to the optimizer
                 after a step, a schedule's `step` above all, must happen on all ranks.
+            before_step: called before each such step: what the loop does to gradients, clipping above all.
+
+        Raises:
+            ArgumentError: in reproducible mode; or a layer's synchronized batch norm is over other ranks.
         """
         if self.is_reproducible:
             raise ArgumentError("join() is not for reproducible mode, where all ranks have the same steps")
-        self.comm.has_guests = bool(self.comm.allreduce(self.comm.common_layers > 0, "max", label="join()"))
-        begun = self.comm.common_passes
+        # Layers that nobody needs any more must not count.
+        gc.collect()
+        comms = list(self.comm.meetings.layers.values())
+        if any(comm is not self.comm for comm in comms):
+            raise ArgumentError("join() needs synchronized batch norm over the ranks of the gradients, not over others")
+        self.comm.has_guests = bool(self.comm.allreduce(len(comms) > 0, "max", label="join()"))
+        self.synchronizer.is_joined = True
+        begun = self.comm.meetings.count
         try:
             yield
-            passes = self.comm.common_passes - begun
+            meetings = self.comm.meetings.count - begun
             is_over = False
             while not is_over:
                 had_weight, is_over = self.synchronizer.accompany()
                 if had_weight:
+                    if before_step is not None:
+                        before_step()
                     self.step()
                     if after_step is not None:
                         after_step()
             self.zero_grad()
             if self.comm.has_guests:
-                last = int(self.comm.allgather(passes).argmax())
+                last = int(self.comm.allgather(meetings).argmax())
                 for _, buffer in self.synchronizer.named_buffers:
                     self.comm.broadcast(buffer, last)
         finally:
-            self.comm.has_guests = False
+            self.comm.has_guests = self.synchronizer.is_joined = False
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Refuse: the buckets are laid out already."""

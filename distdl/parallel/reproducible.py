@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..core import random, spans, threads
+from ..core import random, threads
 from ..core.errors import ArgumentError, DistdlError, PeerError
 from ..core.shards import check_shards, rows_of
 from ..kernels.conditions import conditions
@@ -107,22 +107,23 @@ class ReproducibleSynchronizer(GradientSynchronizer):
             # Alone one may begin anew.
             self._forget()
         self._is_open = True
-        self.comm.refusal = _NO_COMMON_LAYERS
+        self.comm.meetings.refusal = _NO_COMMON_LAYERS
         self._earlier = [bucket.take() for bucket in self.buckets] if self._has_gradients() else []
         # Before buffers change.
         self._numbers = 0.0 if self.lockstep is None else self.lockstep.numbers()
         self._buffers.begin()
-        for shard, rows, pieces in cut_batch(batch, self.mine, arrays):
-            self.shard = shard
-            if rows:
-                yield pieces if len(pieces) > 1 else pieces[0]
-            self._finish_shard(shard, rows > 0)
+        try:
+            for shard, rows, pieces in cut_batch(batch, self.mine, arrays):
+                self.shard = shard
+                if rows:
+                    yield pieces if len(pieces) > 1 else pieces[0]
+                self._finish_shard(shard, rows > 0)
+        finally:
+            self.comm.meetings.refusal = ""
         self.shard = None
         self._is_open = False
-        self.comm.refusal = ""
-        for i, (bucket, sums) in enumerate(zip(self.buckets, self._sums, strict=True)):
-            with spans.span(f"bucket {i}", "reduce"):
-                sums.reduce(bucket.flat, shrinking(self.shards))
+        for bucket, sums in zip(self.buckets, self._sums, strict=True):
+            sums.reduce(bucket.flat, shrinking(self.shards))
         self._finish(self.shards)
         self._buffers.reduce()
 

@@ -65,7 +65,7 @@ class ShardSums:
         held = [array for _, array in self._held]
         self._held = []
         if self.comm.size & (self.comm.size - 1) == 0:
-            self.comm.allreduce(flat, scale=scale)
+            self.comm.allreduce(flat, scale=scale, label="sum over shards")
         else:
             self._reduce_pieces(held, flat, scale)
 

@@ -58,6 +58,7 @@ class GradientSynchronizer:
 
     Attributes:
         plan: what was decided.
+        is_joined: whether ranks without batches accompany this one, step by step.
         reductions: how many buckets have been reduced so far.
         seconds_waited: how long this rank has waited for reductions beside backward().
         shard: which shard of the batch is being worked on; always 0 where batches have none.
@@ -85,7 +86,8 @@ class GradientSynchronizer:
         self.seconds_waited = 0.0
         self.shard: int | None = 0
         self._passes = 0
-        self._common_passes = comm.common_passes
+        self._meetings = comm.meetings.count
+        self.is_joined = False
         self._mean_weight = 1.0
         self._weight = 0.0
         self._due = True
@@ -160,6 +162,10 @@ class GradientSynchronizer:
         if not self._has_gradients():
             self._weight = 0.0
         elif not self._due:
+            if self.is_joined:
+                raise DistdlError(
+                    "within join() a step has one reduction: run all backward() but the last in no_sync()"
+                )
             self._earlier = [bucket.take() for bucket in self.buckets]
         self._due = True
         if self._is_exact:
@@ -198,7 +204,7 @@ class GradientSynchronizer:
     @property
     def _is_exact(self) -> bool:
         """Whether each micro-batch's weight is reduced. Layers that meet in it mix gradients of its ranks."""
-        return self._exact or self.comm.common_passes != self._common_passes
+        return self._exact or self.comm.meetings.count != self._meetings
 
     @property
     def is_watching(self) -> bool:
@@ -231,10 +237,13 @@ class GradientSynchronizer:
         if not self._due or self.comm.size == 1:
             return
         self._check_whole()
-        if self._is_exact:
-            self._meet(0.0, is_last=True)
         kept = [bucket.copy() for bucket in self.buckets]
-        self._wait_for_others()
+        if self.comm.has_guests:
+            # What others reduce is scaled already, and all ranks count alike.
+            self._wait_for_others()
+            self._weight = 1.0
+        elif self._is_exact:
+            self._meet(0.0, is_last=True)
         if not self._reduce():
             for bucket, earlier in zip(self.buckets, kept, strict=True):
                 bucket.restore(earlier)
@@ -254,9 +263,9 @@ class GradientSynchronizer:
             for bucket in self.buckets:
                 bucket.forget()
         if self.comm.has_guests:
-            if self._be_guest(0.0) != _AT_LAST:
-                return False, True
             # What was accumulated here is scaled already.
+            if self._be_guest(_AT_LAST if self._weight else 0.0) != _AT_LAST:
+                return False, True
             self._weight = 1.0
             return self._reduce(), False
         self._is_done = True
@@ -299,11 +308,10 @@ class GradientSynchronizer:
         bucket.scale(self._weight / self._mean_weight)
         comm = self._reducing
         # A rank that has reduced once more, or less, than the others since the last step must not meet them.
-        label = f"bucket {i} of reduction {self._passes} in step {self.comm.clock}"
+        label = f"bucket {i}, reduction {self._passes} of step {self.comm.clock}"
 
         def reduce() -> None:
-            with spans.span(f"bucket {i}", "reduce"):
-                comm.allreduce(bucket.flat, scale=shrinking(comm.size), label=label)
+            comm.allreduce(bucket.flat, scale=shrinking(comm.size), label=label)
 
         if self._background is None:
             reduce()
@@ -339,7 +347,7 @@ class GradientSynchronizer:
         self._earlier = []
         self._started = 0
         self._weight, self._exact, self._due = 0.0, False, False
-        self._common_passes = self.comm.common_passes
+        self._meetings = self.comm.meetings.count
         return total > 0
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..autograd import Tensor, no_grad, tensor
-from ..core import checks
+from ..core import checks, spans
 from ..core.errors import PeerError
 from ..core.random import get_seed, named_batch
 from ..data import DataLoader, GlobalBatchSampler
@@ -147,11 +147,12 @@ class Trainer:
         for epoch in range(self.epochs):
             self.epoch = epoch
             record = self._epoch(loader)
-            if validation is not None:
-                results = self.evaluate(validation, self.batch_size or 256)
-                record |= {f"validation_{name}": value for name, value in results.items()}
-            self.history.append(record)
-            self._call("on_epoch_end", record)
+            with spans.span("evaluation and callbacks", "between"):
+                if validation is not None:
+                    results = self.evaluate(validation, self.batch_size or 256)
+                    record |= {f"validation_{name}": value for name, value in results.items()}
+                self.history.append(record)
+                self._call("on_epoch_end", record)
             if self.comm.allreduce(int(self._stopped), "max"):
                 break
         self._call("on_fit_end")
@@ -218,9 +219,10 @@ class Trainer:
         _check_data(data)
         self._shares = [float(share) for share in shares]
         if _is_loader(data):
-            if batch_size is not None or transform is not None or self._shares:
-                rule = "and `transform` and `shares` belong to the loader that is given"
-                raise checks.bad_value("batch_size", batch_size, rule)
+            given = {"batch_size": batch_size, "transform": transform, "shares": self._shares or None}
+            for name, value in given.items():
+                if value is not None:
+                    raise checks.bad_value(name, value, "belongs to the loader that is given")
             self.batch_size = 0
             self.steps_per_epoch = len(data) if hasattr(data, "__len__") else 0
             self.rows_per_epoch = 0
@@ -295,12 +297,12 @@ class Trainer:
         return float(np.mean(losses)) if losses else math.nan
 
     def _backward(self, meter: Meter, x: Any, y: Any) -> float:
-        before = self.comm.common_passes
+        before = self.comm.meetings.count
         outputs = self._outputs(x)
         loss = self._loss(outputs, y)
         if loss.denominator is not None:
             loss.backward()
-        elif len(outputs) or self.comm.common_passes != before:
+        elif len(outputs) or self.comm.meetings.count != before:
             # A mean over the rows; over none it is NaN: this rank has no part in the step, as step() tells the others.
             # Where layers meet it has one in theirs.
             loss.backward(weight=float(len(outputs)))

@@ -6,29 +6,39 @@ import numpy as np
 import pytest
 
 import distdl
-from distdl import nn, optim, parallel
-
-pytestmark = [pytest.mark.mpi(min_size=2), pytest.mark.usefixtures("mode")]
+from distdl import nn, parallel
 
 
-def test_the_slow_rank_is_named(comm):
-    """Its time is computation; the others' is waiting."""
-    model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 4))
-    optimizer = parallel.DistributedOptimizer(optim.SGD(model, lr=0.1), comm)
-    x = distdl.tensor(np.ones((4, 8), np.float32))
+@pytest.mark.mpi
+def test_the_rank_that_computes_longest_is_named(comm):
+    """What is no collective is computing; the median of an even number is the faster one in the middle."""
+    model = nn.Linear(8, 4)
+    synchronizer = parallel.GradientSynchronizer(model, comm)
+    balance = parallel.Balance(synchronizer)
     last = comm.size - 1
-    model(x).sum().backward()
-    balance = parallel.Balance(optimizer.synchronizer)
-    for slow in (0, last):
-        for _ in range(5):
-            optimizer.zero_grad()
-            model(x).sum().backward()
-            optimizer.step()
-            if comm.rank == slow:
-                time.sleep(0.05)
-        shares = balance.measure()
-        assert shares.slowest == slow
-        assert shares.excess > 0.2
-        assert shares.waiting > 0.1
-        assert f"rank {slow} computes" in str(shares)
-    optimizer.close()
+    # In ten seconds the last rank waits for two, the others for five.
+    waited = 2.0 if comm.rank == last else 5.0
+    balance._before, balance._now = (0.0, 0.0), lambda: (10.0, waited)
+    shares = balance.measure()
+    synchronizer.close()
+    assert shares.slowest == last
+    assert shares.excess == pytest.approx(0.6 if comm.size > 1 else 0.0)
+    assert shares.waiting == pytest.approx((0.5 * last + 0.2) / comm.size)
+    assert f"rank {last} computes" in str(shares)
+
+
+@pytest.mark.mpi(min_size=2)
+@pytest.mark.usefixtures("mode")
+def test_waiting_is_measured(comm):
+    """In collectives, and for reductions beside backward()."""
+    model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 4))
+    synchronizer = parallel.GradientSynchronizer(model, comm)
+    before = comm.seconds + synchronizer.seconds_waited
+    comm.barrier()
+    if comm.rank == 1:
+        time.sleep(0.3)
+    model(distdl.tensor(np.ones((4, 8), np.float32))).sum().backward()
+    waited = comm.seconds + synchronizer.seconds_waited - before
+    synchronizer.close()
+    assert waited > 0
+    assert comm.rank != 0 or waited > 0.05

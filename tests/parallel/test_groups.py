@@ -110,8 +110,9 @@ def test_a_plateau_is_decided_once(comm):
     model = made(dense, "float64")
     optimizer = parallel.DistributedOptimizer(optim.SGD(model, lr=0.1), comm)
     scheduler = optim.ReduceLROnPlateau(optimizer, patience=0)
-    for metric in (1.0, 0.5 + comm.rank, 0.4 + comm.rank):
+    for metric in (1.0, 1.5 + comm.rank, 0.4 + comm.rank):
         scheduler.step(metric)
+    assert optimizer.param_groups[0]["lr"] < 0.1
     assert len(set(comm.allgather(np.array(optimizer.param_groups[0]["lr"])))) == 1
     optimizer.close()
 

@@ -83,6 +83,46 @@ def test_what_was_accumulated_counts_at_the_end(comm):
 
 
 @pytest.mark.mpi
+def test_gradients_are_clipped_on_all_ranks(comm):
+    """Replicas stay equal where the loop clips, if ranks without batches clip too."""
+    model = made(dense, "float64", seed=3)
+    optimizer = parallel.DistributedOptimizer(optim.SGD(model, lr=0.05), comm)
+    reference = made(dense, "float64", seed=3)
+    alone = optim.SGD(reference, lr=0.05)
+
+    def clip(model):
+        optim.clip_grad_norm_(model.parameters(), 0.1)
+
+    with optimizer.join(before_step=lambda: clip(model)):
+        for i in range(batches_of(comm.rank, comm.size)):
+            optimizer.zero_grad()
+            loss_on(model, *rows_of(comm.rank, i)).backward()
+            clip(model)
+            optimizer.step()
+    for i in range(max(batches_of(rank, comm.size) for rank in range(comm.size))):
+        parts = [rows_of(rank, i) for rank in range(comm.size) if i < batches_of(rank, comm.size)]
+        alone.zero_grad()
+        loss_on(reference, *(np.concatenate(arrays) for arrays in zip(*parts, strict=True))).backward()
+        clip(reference)
+        alone.step()
+    assert relative_difference(model, reference) < 1e-12
+    optimizer.close()
+
+
+@pytest.mark.mpi(min_size=2)
+def test_two_reductions_a_step_are_refused(comm):
+    """The others could not know that no step follows the first."""
+    model = made(dense, "float64", seed=3)
+    optimizer = parallel.DistributedOptimizer(optim.SGD(model, lr=0.05), comm)
+    loss = loss_on(model, *rows_of(comm.rank, 0)) + loss_on(model, *rows_of(comm.rank, 0))
+    optimizer.synchronizer.is_joined = True
+    loss.backward(retain_graph=True, weight=1.0)
+    with pytest.raises(DistdlError, match="a step has one reduction"):
+        loss.backward(weight=1.0)
+    optimizer.close()
+
+
+@pytest.mark.mpi
 def test_all_may_have_equally_many(comm):
     """With equal batches nothing changes but one reduction at the end."""
     digests = set()

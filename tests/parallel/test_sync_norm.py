@@ -8,6 +8,7 @@ import pytest
 
 import distdl
 from distdl import data, nn, optim, parallel, train
+from distdl.comm import SerialCommunicator
 from distdl.core.errors import ArgumentError, ArgumentTypeError
 from distdl.nn.sync_norm import SyncBatchNorm
 from tests.parallel.replicas import (
@@ -140,6 +141,93 @@ def test_any_number_of_ranks_may_join(micro):
 
 
 @pytest.mark.mpi
+def test_a_step_that_nobody_ends_is_taken(comm):
+    """All ranks end between two micro-batches: what they have is one more step, as on one rank."""
+    weights = []
+    for ranks in (comm, SerialCommunicator()):
+        model = nn.SyncBatchNorm.convert(made(normed, "float64"), ranks)
+        optimizer = parallel.DistributedOptimizer(optim.SGD(model, lr=0.05), ranks, model=model)
+        with optimizer.join():
+            for i in range(3):
+                optimizer.zero_grad() if i % 2 == 0 else None
+                parts = [rows_of(rank, i) for rank in range(comm.size)]
+                x, y = parts[comm.rank] if ranks is comm else together(parts)
+                with optimizer.no_sync() if i % 2 == 0 else contextlib.nullcontext():
+                    nn.functional.cross_entropy(model(distdl.tensor(x)), y).backward()
+                if i % 2:
+                    optimizer.step()
+        weights.append(model)
+        optimizer.close()
+    assert relative_difference(*weights) < 1e-10
+
+
+@pytest.mark.mpi
+def test_a_rank_that_steps_without_a_forward_pass_counts_nothing(comm):
+    """Within join(), where others are at their last."""
+    model = synchronized_model(comm)
+    optimizer = parallel.DistributedOptimizer(optim.SGD(model, lr=0.05), comm, model=model)
+    with optimizer.join():
+        if comm.rank == 0:
+            x, y = rows_of(0)
+            nn.functional.cross_entropy(model(distdl.tensor(x)), y).backward()
+        optimizer.step()
+    reference = made(normed, "float64")
+    nn.functional.cross_entropy(reference(distdl.tensor(rows_of(0)[0])), rows_of(0)[1]).backward()
+    optim.SGD(reference, lr=0.05).step()
+    assert relative_difference(model, reference) < 1e-10
+    optimizer.close()
+
+
+@pytest.mark.mpi
+def test_statistics_over_some_ranks(comm):
+    """Layers may meet on a part of the ranks: the gradients of these parts are weighted as one."""
+    part = comm.split(comm.rank // 2)
+    with one_at_a_time:
+        model = nn.SyncBatchNorm.convert(made(normed, "float64"), part)
+    synchronizer = parallel.GradientSynchronizer(model, comm)
+    x, y = rows_of(comm.rank)
+    nn.functional.cross_entropy(model(distdl.tensor(x)), y).backward()
+    parts = [[rows_of(rank) for rank in range(comm.size) if rank // 2 == i] for i in range((comm.size + 1) // 2)]
+    rows = [len(together(group)[1]) for group in parts]
+    reference = made(normed, "float64")
+    for group, count in zip(parts, rows, strict=True):
+        everything = together(group)
+        (cross_entropy_on(*everything)(reference) * (count / sum(rows))).backward()
+    expected = {name: parameter.grad for name, parameter in reference.named_parameters()}
+    assert_gradients(model, expected, 1e-10)
+    optimizer_comm = synchronizer.comm
+    synchronizer.close()
+    optimizer = parallel.DistributedOptimizer(optim.SGD(model, lr=0.1), optimizer_comm)
+    if comm.size > 1:
+        with pytest.raises(ArgumentError, match="over the ranks of the gradients"), optimizer.join():
+            pass
+    optimizer.close()
+
+
+def test_a_copy_meets_too(comm):
+    """Copies of a layer are known to join()."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.SyncBatchNorm(3, comm=comm))
+    before = len(comm.meetings.layers)
+    twin = copy.deepcopy(model)
+    assert twin[1].comm is comm
+    assert len(comm.meetings.layers) == before + 1
+
+
+def test_evaluation_does_not_meet(comm):
+    """Also where it takes the statistics of the batch."""
+    norm = nn.SyncBatchNorm(3, track_running_stats=False, comm=comm).eval()
+    before = comm.collectives
+    norm(distdl.tensor(np.ones((4, 3), np.float32)))
+    assert comm.collectives == before
+
+
+def test_a_shared_layer_stays_shared(comm):
+    norm = nn.BatchNorm1d(3)
+    model = nn.SyncBatchNorm.convert(nn.Sequential(norm, nn.ReLU(), norm), comm)
+    assert model[0] is model[2]
+
+
+@pytest.mark.mpi
 def test_a_rank_that_ends_within_a_step_brings_what_it_has(comm):
     """It ends between two micro-batches, while others wait for it at their last."""
     model = synchronized_model(comm)
@@ -183,12 +271,14 @@ def test_reproducible_mode_refuses_it(comm):
     trainer = train.Trainer(model, optimizer, nn.CrossEntropyLoss(), comm, progress=False, reproducible=True)
     with pytest.raises(ArgumentError, match="synchronized batch norm cannot"):
         trainer.fit(samples, batch_size=16)
-    comm.refusal = ""
     trainer.close()
+    plain = parallel.GradientSynchronizer(model, comm)
+    model(distdl.tensor(np.ones((4, 3), np.float32))).sum().backward()
+    plain.close()
 
 
 def test_alone_it_is_batch_norm(comm):
-    """Same bits, also after conversion of a trained one, and in evaluation."""
+    """Up to rounding, also after conversion of a trained one; in evaluation to the bit."""
     if comm.size > 1:
         return
     model = made(normed, "float32")
@@ -198,7 +288,9 @@ def test_alone_it_is_batch_norm(comm):
     assert isinstance(twin[1], nn.SyncBatchNorm)
     assert parallel.digest(twin) == parallel.digest(model)
     np.testing.assert_allclose(twin(x).numpy(), model(x).numpy(), rtol=2e-5, atol=1e-6)
-    np.testing.assert_array_equal(twin.eval()(x).numpy().shape, model.eval()(x).numpy().shape)
+    for ours, theirs in zip(twin.named_buffers(), model.named_buffers(), strict=True):
+        ours[1][...] = theirs[1]
+    np.testing.assert_array_equal(twin.eval()(x).numpy(), model.eval()(x).numpy())
 
 
 def test_conversion_of_a_single_layer(comm):

@@ -11,7 +11,7 @@ import numpy as np
 from ..core import checks, spans
 from ..core.errors import PeerError
 from ..core.trace import events
-from .step_times import reductions, split_reductions, step_times, table
+from .step_times import COLUMNS, split_reductions, step_times, table
 
 if TYPE_CHECKING:
     from ..comm import Communicator
@@ -40,9 +40,11 @@ class trace:
     Attributes:
         times: after the block, what became of each step's time on each rank, int64 nanoseconds of shape
             (ranks, steps, columns); see `step_times.COLUMNS`.
+        late: for whom each rank has waited longest in each step, a rank of the world or -1, of shape (ranks, steps).
+        dropped: how many spans lay beyond the limit, over all ranks.
 
     Raises:
-        ArgumentError: the file's directory does not exist on rank 0.
+        ArgumentError: the file's directory does not exist on rank 0; raised on all ranks, when the block begins.
     """
 
     def __init__(self, path: str | Path | None, comm: Communicator | None = None, limit: int = 500_000):
@@ -51,14 +53,19 @@ class trace:
 
             comm = world()
         self.path = None if path is None else Path(path)
-        if comm.rank == 0 and self.path is not None and not self.path.parent.is_dir():
-            raise checks.bad_value("path", str(path), "must be a file in a directory that exists")
         self.comm = comm
-        self.times = np.zeros((comm.size, 0, 0), np.int64)
+        self.times = np.zeros((comm.size, 0, len(COLUMNS)), np.int64)
+        self.late = np.zeros((comm.size, 0), np.int64)
+        self.dropped = 0
         self._timeline = spans.timeline(limit=limit)
         self._offsets: list[tuple[int, int]] = []
 
     def __enter__(self) -> Self:
+        is_good = self.path is None or self.path.parent.is_dir()
+        path, is_good = self.comm.broadcast_object([self.path and str(self.path), is_good])
+        if not is_good:
+            raise checks.bad_value("path", path, "must be a file in a directory that exists on rank 0")
+        self.path = None if path is None else Path(path)
         self._offsets = [self._measure_offset()]
         self._timeline.__enter__()
         return self
@@ -71,7 +78,8 @@ class trace:
 
     def summary(self) -> str:
         """Return what became of the time: of the last steps, and on each rank."""
-        return table(self.times)
+        text = table(self.times, self.late)
+        return f"{text}\n{self.dropped} later spans were dropped; see `limit`" if self.dropped else text
 
     def _measure_offset(self) -> tuple[int, int]:
         """Return the time, and how far this rank's clock is ahead of rank 0's."""
@@ -106,20 +114,22 @@ class trace:
         return align(begin), aligned
 
     def _gather(self) -> None:
-        comm = self.comm
         begin, aligned = self._aligned()
-        reduced = reductions(aligned)
-        others = [span for span in aligned if span.phase != "reduce"]
-        common = int(comm.allreduce(len(reduced), "min"))
-        starts = np.array([span.start for span in reduced[:common]], np.int64)
-        last = comm.allreduce(starts.copy(), "max")
-        late = comm.allreduce(np.where(starts == last, comm.rank, -1), "max")
-        aligned = [*others, *split_reductions(reduced, last, late)]
-        times = step_times(aligned, begin)
-        steps = int(comm.allreduce(len(times), "min"))
-        self.times = comm.allgather(times[:steps])
+        cut = [span for span in aligned if span.phase != "reduce"]
+        for part in self._parts():
+            cut += _cut(part, [span for span in aligned if span.key.rpartition(" ")[0] == part.name])
+        times, late = step_times(cut, begin)
+        steps = int(self.comm.allreduce(len(times), "min"))
+        self.times = self.comm.allgather(times[:steps])
+        self.late = self.comm.allgather(late[:steps])
+        self.dropped = int(self.comm.allreduce(self._timeline.recorder.dropped))
         if self.path is not None:
-            self._write(aligned)
+            self._write(cut)
+
+    def _parts(self) -> list[Communicator]:
+        """Return the communicators among these ranks that this one is in, in an order that all agree on."""
+        family = getattr(self.comm, "family", [self.comm])
+        return [part for part in family if set(part.members) <= set(self.comm.members)]
 
     def _write(self, aligned: list[spans.Span]) -> None:
         threads = self._timeline.recorder.threads
@@ -147,3 +157,18 @@ class trace:
     def _receive(self, rank: int) -> bytes:
         length = int(self.comm.recv(np.zeros(1, np.int64), rank)[0])
         return self.comm.recv(np.zeros(length, np.uint8), rank).tobytes()
+
+
+def _cut(part: Communicator, collectives: list[spans.Span]) -> list[spans.Span]:
+    """Cut the collectives of one communicator where their last rank came; all its members call this."""
+    by_number = {int(span.key.rpartition(" ")[2]): span for span in collectives}
+    # Some may have dropped what lay beyond the limit.
+    bounds = part.allgather(np.array([min(by_number, default=0), max(by_number, default=-1)]))
+    numbers = range(int(bounds[:, 0].max()), int(bounds[:, 1].min()) + 1)
+    shared = [by_number.pop(number) for number in numbers]
+    if not shared:
+        return collectives
+    starts = np.array([span.start for span in shared], np.int64)
+    last = part.allreduce(starts.copy(), "max")
+    late = part.allreduce(np.where(starts == last, part.members[part.rank], -1), "max")
+    return [*split_reductions(shared, last, late), *by_number.values()]
