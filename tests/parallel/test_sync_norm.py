@@ -117,7 +117,7 @@ def alone(size, micro=1):
         if i % micro == 0:
             optimizer.zero_grad()
         nn.functional.cross_entropy(model(distdl.tensor(together(parts)[0])), together(parts)[1]).backward()
-        if i % micro == micro - 1:
+        if i % micro == micro - 1 or i == steps - 1:
             optimizer.step()
     return model
 
