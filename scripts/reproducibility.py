@@ -133,7 +133,7 @@ Made by `scripts/reproducibility.py` from `reproducibility.json`; do not edit. C
 
 Each row is a job of its own: {steps} steps with Adam, dropout, random crops and flips, and clipping by the norm; the
 ResNet with batch norm. The global batch is cut into 8 shards. A digest is BLAKE2b over all parameters and buffers,
-and equal on all ranks of the job.
+and equal on all ranks of the job. What the mode costs says [Performance](performance.md), "Reproducible mode".
 
 {verdicts}
 
