@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from ..core import checks
 from ..core.errors import DistdlError
 from ..version import __version__
 
@@ -41,7 +42,23 @@ def make_parser() -> argparse.ArgumentParser:
     convolutions = commands.add_parser("convolutions", help="print which algorithm convolves what, as measured")
     convolutions.add_argument("--cpu", choices=("avx2", "avx512"), help="kind of CPU, instead of this one's")
     convolutions.set_defaults(run=_convolutions)
+
+    checkpoint = commands.add_parser("checkpoint", help="look at a checkpoint: what it holds, whether it is whole")
+    checkpoint.add_argument("what", choices=("show", "verify", "diff"))
+    checkpoint.add_argument("paths", nargs="+", help="a checkpoint, or a directory of them; two for diff")
+    checkpoint.set_defaults(run=_checkpoint)
     return parser
+
+
+def _checkpoint(options: argparse.Namespace) -> int:
+    from ..train import inspect
+
+    wanted = 2 if options.what == "diff" else 1
+    if len(options.paths) != wanted:
+        raise checks.bad_value("paths", options.paths, f"must be {wanted} for {options.what}")
+    report = getattr(inspect, options.what)(*options.paths)
+    print(report.text)
+    return int(not report.is_good)
 
 
 def _launch(options: argparse.Namespace) -> int:

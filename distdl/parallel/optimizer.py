@@ -232,6 +232,23 @@ class DistributedOptimizer:
             "`group` cannot be added to a DistributedOptimizer; add it to the optimizer before wrapping"
         )
 
+    def progress(self) -> dict[str, Any]:
+        """Return what beside `state_dict` decides the coming steps, the same on all ranks."""
+        return {
+            "mean_weight": self.synchronizer.mean_weight,
+            "steps": self._guard.step,
+            "skipped": self._guard.skipped,
+            "in_a_row": self._guard.in_a_row,
+        }
+
+    def load_progress(self, progress: Mapping[str, Any]) -> None:
+        """Take over what `progress` returned."""
+        self.synchronizer.mean_weight = progress["mean_weight"]
+        self._guard.step, self._guard.skipped = progress["steps"], progress["skipped"]
+        self._guard.in_a_row = progress["in_a_row"]
+        if self.synchronizer.lockstep is not None:
+            self.synchronizer.lockstep.step = progress["steps"]
+
     def state_dict(self) -> dict[str, Any]:
         """Return options and state of the optimizer within."""
         return self.optimizer.state_dict()

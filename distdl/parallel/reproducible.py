@@ -137,7 +137,7 @@ class ReproducibleSynchronizer(GradientSynchronizer):
                 "add the losses, or say one weight with loss.backward(weight=rows)"
             )
         self._weight = weight
-        return weight / self._mean_weight
+        return weight / self.mean_weight
 
     @property
     def is_watching(self) -> bool:

@@ -58,6 +58,7 @@ class GradientSynchronizer:
 
     Attributes:
         plan: what was decided.
+        mean_weight: of the ranks in the last step, by which the next is scaled.
         is_joined: whether ranks without batches accompany this one, step by step.
         reductions: how many buckets have been reduced so far.
         seconds_waited: how long this rank has waited for reductions beside backward().
@@ -88,7 +89,7 @@ class GradientSynchronizer:
         self._passes = 0
         self._meetings = comm.meetings.count
         self.is_joined = False
-        self._mean_weight = 1.0
+        self.mean_weight = 1.0
         self._weight = 0.0
         self._due = True
         self._local = False
@@ -305,7 +306,7 @@ class GradientSynchronizer:
         bucket.done[0] = self._is_done
         if i == 0 and self.lockstep is not None:
             bucket.numbers[:] = self.lockstep.numbers()
-        bucket.scale(self._weight / self._mean_weight)
+        bucket.scale(self._weight / self.mean_weight)
         comm = self._reducing
         # A rank that has reduced once more, or less, than the others since the last step must not meet them.
         label = f"bucket {i}, reduction {self._passes} of step {self.comm.clock}"
@@ -338,12 +339,12 @@ class GradientSynchronizer:
             self.lockstep.judge(self.buckets[0].numbers / shrunk)
         total = self.buckets[0].weight / shrunk
         for i, bucket in enumerate(self.buckets):
-            bucket.scale(self._mean_weight / (total * shrunk) if total > 0 else 0.0)
+            bucket.scale(self.mean_weight / (total * shrunk) if total > 0 else 0.0)
             bucket.release()
             if self._earlier:
                 bucket.add(self._earlier[i])
         if total > 0:
-            self._mean_weight = total / parts
+            self.mean_weight = total / parts
         self._earlier = []
         self._started = 0
         self._weight, self._exact, self._due = 0.0, False, False

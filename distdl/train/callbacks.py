@@ -31,6 +31,13 @@ class Callback:
     def on_fit_end(self, trainer: Trainer) -> None:
         """After the last epoch."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a fit that goes on from a checkpoint must know, JSON-like and the same on all ranks."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+
 
 class Schedule(Callback):
     """Steps a learning-rate schedule.
@@ -55,6 +62,12 @@ class Schedule(Callback):
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         if self.every == "epoch":
             self.scheduler.step(*([] if self.monitor is None else [entry(record, self.monitor)]))
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.scheduler.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.scheduler.load_state_dict(state)
 
 
 class Best:
@@ -102,6 +115,12 @@ class EarlyStopping(Callback):
         self.bad_epochs = 0 if self.best.improved(record) else self.bad_epochs + 1
         if self.bad_epochs > self.patience:
             trainer.stop()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best.value, "bad_epochs": self.bad_epochs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best.value, self.bad_epochs = state["best"], state["bad_epochs"]
 
 
 def entry(record: Record, name: str) -> Any:

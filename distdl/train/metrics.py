@@ -162,14 +162,34 @@ class Meter:
         flat, before = np.concatenate([array.ravel() for array in sums]), self._sums[shard]
         self._sums[shard] = flat if before is None else before + flat
 
+    def state(self) -> tuple[np.ndarray, list[list[int]]]:
+        """Return the sums of all ranks, (shards or 1, values), and the shapes of the metrics. One collective."""
+        if not self._shapes:
+            raise checks.bad_value("batches", 0, "must be >= 1 on every rank to have metrics")
+        return self.comm.allreduce(self._own()), [list(shape) for shape in self._shapes]
+
+    def load_state(self, sums: np.ndarray, shapes: list[list[int]], shards: Sequence[int]) -> None:
+        """Go on from sums that `state` has returned, on any number of ranks.
+
+        Args:
+            sums, shapes: as returned.
+            shards: those that this rank goes on with.
+        """
+        self._shapes = [tuple(shape) for shape in shapes]
+        for shard in shards:
+            self._sums[shard] = sums[shard].copy()
+
+    def _own(self) -> np.ndarray:
+        size = sum(math.prod(shape) for shape in self._shapes)
+        # Another rank has the other shards: adding zeros changes no bit.
+        return np.stack([np.zeros(size) if sums is None else sums for sums in self._sums])
+
     def results(self) -> dict[str, Any]:
         """Return the values over all ranks; every rank must ask. One collective."""
         if not self._shapes:
             raise checks.bad_value("batches", 0, "must be >= 1 on every rank to have metrics")
         sizes = [math.prod(shape) for shape in self._shapes]
-        # Another rank has the other shards: adding zeros changes no bit.
-        own = [np.zeros(sum(sizes)) if sums is None else sums for sums in self._sums]
-        total = functools.reduce(np.add, self.comm.allreduce(np.stack(own)))
+        total = functools.reduce(np.add, self.comm.allreduce(self._own()))
         parts = zip(self.metrics, np.split(total, np.cumsum(sizes)[:-1]), self._shapes, strict=True)
         return {metric.name: metric.result(part.reshape(shape)) for metric, part, shape in parts}
 

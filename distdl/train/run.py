@@ -19,7 +19,8 @@ class JsonLog(Callback):
     """Appends each epoch's record to `log.jsonl`, one JSON object a line, after a first line that describes the run.
 
     Args:
-        directory: where the log lies; an older log there is replaced.
+        directory: where the log lies; an older log there is replaced, unless the fit goes on from a checkpoint: then
+            what it had written after that is.
     """
 
     def __init__(self, directory: Path):
@@ -28,7 +29,8 @@ class JsonLog(Callback):
     def on_fit_start(self, trainer: Trainer) -> None:
         if trainer.comm.rank == 0:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(trainer.describe()) + "\n")
+            lines = [trainer.describe(), *(_finite(record) for record in trainer.history)]
+            self.path.write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         if trainer.comm.rank == 0:
@@ -64,6 +66,12 @@ class SaveWeights(Callback):
             save_weights(trainer.model, self.directory / "last.safetensors", {"epoch": record["epoch"]})
             if improved:
                 save_weights(trainer.model, self.directory / "best.safetensors", {"epoch": record["epoch"]})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best.value}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best.value = state["best"]
 
 
 class LearningCurve(Callback):

@@ -23,13 +23,14 @@ from ..nn import Module
 from ..optim import Optimizer
 from ..parallel import Balance, DistributedOptimizer, ReproducibleSynchronizer
 from ..parallel import trace as parallel_trace
-from ..parallel.buffers import synchronize_buffers
+from ..parallel.buffers import synchronize_buffers as average_buffers
 from ..parallel.reproducible import cut_batch
 from ..parallel.start import disagreement
 from ..version import __version__
 from .callbacks import Callback, Record
 from .metrics import Loss, Meter, Metric, default_metrics
 from .progress import Progress
+from .resume import Checkpoints, OnError
 from .run import JsonLog, LearningCurve, SaveWeights
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ class Trainer:
         self.steps_per_epoch = self.rows_per_epoch = self.batch_size = 0
         self._stopped = False
         self._shares: list[float] = []
+        self._seed = 0
+        self._checkpoints: Checkpoints | None = None
 
     def fit(
         self,
@@ -112,6 +115,11 @@ class Trainer:
         seed: int | None = None,
         shares: Sequence[float] = (),
         trace: str | Path | None = None,
+        checkpoints: str | Path | None = None,
+        checkpoint_every: int | None = None,
+        keep: int = 3,
+        resume: str | Path | None = None,
+        on_checkpoint_error: OnError = "stop",
     ) -> list[Record]:
         """Train for some epochs.
 
@@ -123,6 +131,12 @@ class Trainer:
             transform: applied to the inputs of each batch of a data set (augmentation).
             seed: of the shuffling; by default the one of `distdl.manual_seed`.
             shares: how much of each global batch each rank gets, see `GlobalBatchSampler`; for a data set.
+            checkpoints: directory for checkpoints, taken while training goes on; one job at a time uses it.
+            checkpoint_every: steps between two; by default one at the end of each epoch.
+            keep: how many of the newest stay.
+            resume: "auto" goes on from the newest whole checkpoint in `checkpoints`, if there is one; a path from that
+                one. Model, data, optimizer, callbacks and batch size must be as they were; ranks may be others.
+            on_checkpoint_error: "stop" ends the fit when a checkpoint cannot be written, "warn" goes on without.
             trace: file for a timeline of all ranks, see `distdl.parallel.trace`; what became of the time is printed.
 
         Returns:
@@ -131,30 +145,71 @@ class Trainer:
         """
         self.epochs = checks.integer("epochs", epochs, 1)
         seed = self.comm.broadcast_object(get_seed() if seed is None else seed)
+        self._seed = seed
         loader = self._loader(data, batch_size, transform, seed, shares)
         self._compare_plans()
-        self.history, self._stopped, self.step = [], False, 0
-        if trace is None:
-            self._fit(loader, validation)
-        else:
-            with parallel_trace(trace, self.comm) as timeline:
-                self._fit(loader, validation)
-            self.comm.print(timeline.summary(), file=sys.stderr)
+        self.history, self._stopped, self.step, self.epoch, self.step_in_epoch = [], False, 0, 0, 0
+        self._checkpoints = None
+        if checkpoints is not None:
+            self._checkpoints = Checkpoints(self, checkpoints, checkpoint_every, keep, on_checkpoint_error)
+        elif resume is not None or checkpoint_every is not None:
+            raise checks.bad_value(
+                "checkpoints", None, "must be a directory where `resume` or `checkpoint_every` is given"
+            )
+        try:
+            resumed = self._resume(resume, loader)
+            if trace is None:
+                self._fit(loader, validation, resumed)
+            else:
+                with parallel_trace(trace, self.comm) as timeline:
+                    self._fit(loader, validation, resumed)
+                self.comm.print(timeline.summary(), file=sys.stderr)
+        finally:
+            if self._checkpoints is not None:
+                self._checkpoints.close()
         return self.history
 
-    def _fit(self, loader: Any, validation: Any) -> None:
+    def _resume(self, resume: str | Path | None, loader: Any) -> Meter | None:
+        """Go on from a checkpoint, and return the meter of the epoch that it lies within, if it does."""
+        found = self._checkpoints.resume(resume, loader) if self._checkpoints and resume is not None else None
+        if found is None:
+            return None
+        state, sums = found
+        self.comm.print(
+            f"distdl: going on after step {self.step}, in epoch {self.epoch + 1} of {self.epochs}", file=sys.stderr
+        )
+        if not state["is_within"]:
+            return None
+        meter = Meter(self.metrics, self.comm, self._shards)
+        synchronizer = self.optimizer.synchronizer
+        if isinstance(synchronizer, ReproducibleSynchronizer):
+            meter.load_state(sums, state["metrics"], synchronizer.mine)
+        else:
+            meter.load_state(sums, state["metrics"], [0] if self.comm.rank == 0 else [])
+        return meter
+
+    def _fit(self, loader: Any, validation: Any, resumed: Meter | None) -> None:
         self._call("on_fit_start")
-        for epoch in range(self.epochs):
+        for epoch in range(self.epoch, self.epochs):
             self.epoch = epoch
-            record = self._epoch(loader)
+            record = self._epoch(loader, resumed)
+            resumed = None
             with spans.span("evaluation and callbacks", "between"):
                 if validation is not None:
                     results = self.evaluate(validation, self.batch_size or 256)
                     record |= {f"validation_{name}": value for name, value in results.items()}
                 self.history.append(record)
                 self._call("on_epoch_end", record)
-            if self.comm.allreduce(int(self._stopped), "max"):
+            is_over = bool(self.comm.allreduce(int(self._stopped), "max"))
+            if self._checkpoints is not None:
+                # The next epoch has not begun; one that is stopped has no next.
+                self.epoch = self.epochs if is_over else epoch + 1
+                self._checkpoints.save(None, loader)
+                self.epoch = epoch
+            if is_over:
                 break
+        if self._checkpoints is not None:
+            self._checkpoints.finish()
         self._call("on_fit_end")
 
     def evaluate(self, data: Any, batch_size: int = 256) -> dict[str, Any]:
@@ -174,7 +229,7 @@ class Trainer:
                 len(data), batch_size, self.comm.rank, self.comm.size, shuffle=False, shards=self._shards
             )
             loader = DataLoader(data, batch_sampler=sampler)
-        self._synchronize_buffers()
+        self.synchronize_buffers()
         meter = Meter(self.metrics, self.comm, self._shards)
         was_training = self.model.training
         self.model.eval()
@@ -207,6 +262,16 @@ class Trainer:
             "batch_size": self.batch_size or None,
             "seed": get_seed(),
             **({"shards": self._shards, **conditions()} if self._shards else {}),
+        }
+
+    def plan(self) -> dict[str, Any]:
+        """Return what says which samples a step takes, on any number of ranks."""
+        return {
+            "steps": self.steps_per_epoch,
+            "rows": self.rows_per_epoch,
+            "batch_size": self.batch_size,
+            "shards": self._shards,
+            "seed": self._seed,
         }
 
     def rows_of_step(self, rows: int) -> int:
@@ -258,11 +323,12 @@ class Trainer:
                 f"rank {apart.rank} has {apart.other}"
             )
 
-    def _epoch(self, loader: Any) -> Record:
-        self.step_in_epoch = 0
+    def _epoch(self, loader: Any, meter: Meter | None) -> Record:
+        if meter is None:
+            self.step_in_epoch = 0
+            meter = Meter(self.metrics, self.comm, self._shards)
         self.model.train()
         self._call("on_epoch_start")
-        meter = Meter(self.metrics, self.comm, self._shards)
         balance = Balance(self.optimizer.synchronizer)
         start = time.perf_counter()
         rows = 0
@@ -270,9 +336,11 @@ class Trainer:
             loss = self._step(meter, x, y)
             rows += len(x)
             self._call("on_step_end", loss, len(x))
+            if self._checkpoints is not None:
+                self._checkpoints.after_step(meter, loader)
         results = meter.results()
         shares = balance.measure()
-        self._synchronize_buffers()
+        self.synchronize_buffers()
         # One rank's clock, so that the record is the same everywhere.
         seconds = self.comm.broadcast(time.perf_counter() - start)
         rows = self.rows_per_epoch or int(self.comm.allreduce(rows))
@@ -326,10 +394,11 @@ class Trainer:
                 if rows:
                     yield shard, *pieces
 
-    def _synchronize_buffers(self) -> None:
+    def synchronize_buffers(self) -> None:
+        """Give all ranks the mean of their buffers."""
         # In reproducible mode they are the same everywhere.
         if not self._shards:
-            synchronize_buffers(self.model, self.comm)
+            average_buffers(self.model, self.comm)
 
     def _outputs(self, x: Any) -> Tensor:
         outputs = self.model(tensor(x))
