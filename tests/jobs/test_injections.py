@@ -69,7 +69,7 @@ MISMATCHES = {
     "broadcasts from another root": ("comm.broadcast([1.0])", "comm.broadcast([1.0], root=1)", "from rank 1"),
     "gathers": ("comm.alltoall(np.ones((comm.size, 2)))", "comm.allgather(np.ones((comm.size, 2)))", "allgather"),
     "sends truth values": ("comm.allreduce(True, label='t')", "comm.allreduce(1.0, label='t')", DIFFERENT),
-    "runs backward() twice": ("pass", "model(x).sum().backward()", "bucket 0 of reduction 1 in step 6"),
+    "runs backward() twice": ("pass", "model(x).sum().backward()", "bucket 0, reduction 1 of step 6"),
     "takes a step more": ("comm.allreduce(1.0)", "train()\n    comm.allreduce(1.0)", DIFFERENT),
     "uses another communicator first": (
         "comm.barrier()\n    part.barrier()",
