@@ -22,7 +22,10 @@ OPERATIONS = ("sum", "max", "min")
 MAX_TAG = (1 << 14) - 1
 """Tags of messages; MPI has at least twice as many, and the upper ones are our own."""
 
-_CALL, _SUMS = "call of guests", "sums with guests"
+_CALL, _SUMS = "call of guests", "common sums"
+
+_SIZES = 1 << 32
+"""Above the sizes of arrays that are added up with guests."""
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -32,12 +35,14 @@ class Meetings:
 
     Attributes:
         layers: communicators by layer, for as long as the layer is there.
+        made: how many there were so far.
         count: sums that layers have made together.
         refusal: why they cannot now; "" if they can.
     """
 
     def __init__(self) -> None:
         self.layers: weakref.WeakKeyDictionary[Any, Communicator] = weakref.WeakKeyDictionary()
+        self.made = 0
         self.count = 0
         self.refusal = ""
 
@@ -104,39 +109,46 @@ class Communicator(ABC):
             checks.one_of("op", op, OPERATIONS)
         # An allreduce of few bytes takes no longer than a handful of questions.
         if type(array) is np.ndarray and array.dtype is _FLOAT32 and array.flags.carray:
-            self._begin("allreduce", array, op, label=label)
-            self._allreduce(array, op, scale)
-            self._end()
+            self._begin("allreduce", _FLOAT32, array.shape, op, label=label)
+            try:
+                self._allreduce(array, op, scale)
+            finally:
+                self._end()
             return array
         values, plain = as_array(array)
         if scale != 1.0 and values.dtype.kind != "f":
             raise checks.bad_value("scale", scale, f"must be 1 for an array of {values.dtype}")
-        if plain and values.dtype.kind in "iuf":
-            packed = pack(values, -1.0 if op == "min" else 1.0)
-            self._begin("allreduce", packed, op, label=label)
-            self._allreduce(packed, op, scale)
+        is_packed = plain and values.dtype.kind in "iuf"
+        sent = pack(values, -1.0 if op == "min" else 1.0) if is_packed else values
+        self._begin("allreduce", None if is_packed else values.dtype, values.shape, op, label=label)
+        try:
+            if sent.dtype == bool:
+                self._allreduce(sent.view(np.uint8), "min" if op == "min" else "max", scale)
+            else:
+                self._allreduce(sent, op, scale)
+        finally:
             self._end()
-            return unpack(packed, values.shape)
-        self._begin("allreduce", values, op, label=label)
-        if values.dtype == bool:
-            self._allreduce(values.view(np.uint8), "min" if op == "min" else "max", scale)
-        else:
-            self._allreduce(values, op, scale)
-        self._end()
+        if is_packed:
+            return unpack(sent, values.shape)
         return values.item() if plain and values.ndim == 0 else values
 
-    def allreduce_with_guests(self, array: np.ndarray) -> np.ndarray:
-        """Add up an array of float64 over all ranks, in place; guests add zeros."""
+    def allreduce_with_guests(self, array: np.ndarray, number: int) -> np.ndarray:
+        """Add up an array of float64 over all ranks, in place; guests add zeros.
+
+        Args:
+            array: any shape.
+            number: what is added up, the same on all ranks: below 2 ** 20.
+        """
         if self.meetings.refusal:
             raise ArgumentError(self.meetings.refusal)
         self.meetings.count += 1
         if self.has_guests:
-            self.call_guests(array.size)
-        self.allreduce(array.reshape(-1), label=_SUMS)
+            self.call_guests(array.size + number * _SIZES)
+        self.allreduce(array.reshape(-1), label=f"{_SUMS} {number}")
         return array
 
     def call_guests(self, what: float) -> None:
-        """Tell guests what comes: an allreduce of so many float64, or what a number within (0, 1) means to both."""
+        """Tell guests what comes: a sum (number * _SIZES + size), or what a number within (0, 1) means to both."""
         self.allreduce(float(what), "max", label=_CALL)
 
     def be_guest(self, what: float = 0.0) -> float:
@@ -146,32 +158,35 @@ class Communicator(ABC):
             what: is called if all ranks are guests, by the greatest.
         """
         while (called := float(self.allreduce(what, "max", label=_CALL))) >= 1:
-            self.allreduce(np.zeros(int(called)), label=_SUMS)
+            number, size = divmod(int(called), _SIZES)
+            self.allreduce(np.zeros(size), label=f"{_SUMS} {number}")
         return called
 
     def broadcast(self, array: Any, root: int = 0) -> Any:
         """Overwrite an array with the root's, and return it; a number or list gives a new value."""
         self._check_rank("root", root)
         values, plain = as_array(array)
-        if plain and values.dtype.kind in "iuf":
-            # What others give only says how many numbers to make room for.
-            packed = pack(values if self.rank == root else np.zeros_like(values), 1.0)
-            self._begin("broadcast", packed, root=root)
-            self._broadcast(packed, root)
+        is_packed = plain and values.dtype.kind in "iuf"
+        # What others give only says how many numbers to make room for.
+        sent = pack(values if self.rank == root else np.zeros_like(values), 1.0) if is_packed else values
+        self._begin("broadcast", None if is_packed else values.dtype, values.shape, root=root)
+        try:
+            self._broadcast(sent, root)
+        finally:
             self._end()
-            return unpack(packed, values.shape)
-        self._begin("broadcast", values, root=root)
-        self._broadcast(values, root)
-        self._end()
+        if is_packed:
+            return unpack(sent, values.shape)
         return values.item() if plain and values.ndim == 0 else values
 
     def allgather(self, array: Any) -> np.ndarray:
         """Return the arrays of all ranks, which must have one shape: (size, *shape)."""
         values = as_contiguous(array)
         out = np.empty((self.size, *values.shape), values.dtype)
-        self._begin("allgather", values)
-        self._allgather(values, out)
-        self._end()
+        self._begin("allgather", values.dtype, values.shape)
+        try:
+            self._allgather(values, out)
+        finally:
+            self._end()
         return out
 
     def alltoall(self, array: Any) -> np.ndarray:
@@ -182,9 +197,11 @@ class Communicator(ABC):
                 "array", f"shape {values.shape}", f"must have a first axis of {self.size}, one a rank"
             )
         out = np.empty_like(values)
-        self._begin("alltoall", values)
-        self._alltoall(values, out)
-        self._end()
+        self._begin("alltoall", values.dtype, values.shape)
+        try:
+            self._alltoall(values, out)
+        finally:
+            self._end()
         return out
 
     def send(self, array: Any, dest: int, tag: int = 0) -> None:
@@ -223,8 +240,10 @@ class Communicator(ABC):
     def barrier(self) -> None:
         """Wait until all ranks are here."""
         self._begin("barrier")
-        self._barrier()
-        self._end()
+        try:
+            self._barrier()
+        finally:
+            self._end()
 
     # --- objects ---
 
@@ -275,8 +294,10 @@ class Communicator(ABC):
             checks.integer("color", color, 0)
         checks.integer("key", key)
         self._begin("split")
-        part = self._split(color, key, f"{self.name}/{self.collectives}.{color}")
-        self._end()
+        try:
+            part = self._split(color, key, f"{self.name}/{self.collectives}.{color}")
+        finally:
+            self._end()
         if part is not None:
             part.meetings = self.meetings
         return part
@@ -320,10 +341,18 @@ class Communicator(ABC):
     @abstractmethod
     def _barrier(self) -> None: ...
 
-    def _begin(self, kind: str, array: np.ndarray | None = None, op: str = "", root: int = -1, label: str = "") -> None:
+    def _begin(
+        self,
+        kind: str,
+        dtype: np.dtype | None = None,
+        shape: tuple[int, ...] | None = None,
+        op: str = "",
+        root: int = -1,
+        label: str = "",
+    ) -> None:
         """Count a collective; every one passes here before it starts."""
         self.collectives += 1
-        self.call = make_call(self.collectives, kind, op, array, root, self.clock, label)
+        self.call = make_call(self.collectives, kind, op, dtype, shape, root, self.clock, label)
         self.since = time.monotonic()
         if spans.recorder is not None:
             self._span_start = spans.clock()
@@ -340,9 +369,9 @@ class Communicator(ABC):
 
     @contextlib.contextmanager
     def _talking_to(self, rank: int, how: str) -> Iterator[None]:
-        self.peer = self.members[rank]
-        self.peer_call = f"{how} rank {self.peer}"
+        self.peer_call = f"{how} rank {self.members[rank]}"
         self.peer_since = time.monotonic()
+        self.peer = self.members[rank]
         try:
             yield
         finally:

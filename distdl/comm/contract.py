@@ -3,7 +3,7 @@
 Each collective has a signature: operation, shape, dtype, how many steps the ranks have taken (`clock`), and what is
 meant: the `label` that the caller gives, else the line that calls. Where ranks meet in MPI's own collectives they
 compare signatures first; messages of `tree.py` carry them as tags. So arrays that do not belong together are never
-combined: either all ranks raise, or those concerned wait for each other, and `stall.py` finds them.
+combined: either all ranks raise, or those concerned wait for each other, and `stalls.py` finds them.
 
 Broadcasts, barriers and splits may be called from different lines: a root often has a branch of its own.
 """
@@ -35,9 +35,9 @@ class Call(NamedTuple):
 
     Attributes:
         number: how many collectives of the communicator there were, with this one.
-        kind: "allreduce", "barrier" ...; of messages "send" and "recv".
+        kind: "allreduce", "barrier" ...
         op: how an allreduce combines, else "".
-        dtype, shape: of the array; None and () where there is none.
+        dtype, shape: of the array; None where plain numbers are given, and for both where there is nothing.
         root: of a broadcast, else -1.
         clock: steps taken before.
         label: what is meant, "" if the caller has not said.
@@ -48,22 +48,31 @@ class Call(NamedTuple):
     kind: str
     op: str
     dtype: np.dtype | None
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     root: int
     clock: int
     label: str
     signature: int
 
     def __str__(self) -> str:
-        of = f" of {self.dtype} {self.shape}" if self.dtype is not None else ""
+        of = "" if self.shape is None else f" of {self.dtype or 'numbers'} {self.shape}"
         by = f" ({self.op})" if self.op not in ("", "sum") else ""
         root = f" from rank {self.root}" if self.root >= 0 else ""
         label = f", {self.label}" if self.label else ""
-        after = f", after {self.clock} steps" if self.clock and not self.label else ""
+        after = f", after {self.clock} steps" if self.clock else ""
         return f"{self.kind}{by}{of}{root}{label}{after}"
 
 
-def make_call(number: int, kind: str, op: str, array: np.ndarray | None, root: int, clock: int, label: str) -> Call:
+def make_call(
+    number: int,
+    kind: str,
+    op: str,
+    dtype: np.dtype | None,
+    shape: tuple[int, ...] | None,
+    root: int,
+    clock: int,
+    label: str,
+) -> Call:
     """Return the call of a collective, made by the innermost frame outside of this room."""
     if label:
         meant = zlib.crc32(label.encode())
@@ -73,10 +82,8 @@ def make_call(number: int, kind: str, op: str, array: np.ndarray | None, root: i
     names = _names.get((kind, op))
     if names is None:
         names = _names[kind, op] = zlib.crc32(f"{kind} {op}".encode())
-    if array is None:
-        return Call(number, kind, op, None, (), root, clock, label, hash((names, root, clock, meant)))
-    dtype, shape = array.dtype, array.shape
-    signature = hash((names, root, clock, meant, ord(dtype.kind), dtype.itemsize, shape))
+    type_code, width = (0, 0) if dtype is None else (ord(dtype.kind), dtype.itemsize)
+    signature = hash((names, root, clock, meant, type_code, width, shape or ()))
     return Call(number, kind, op, dtype, shape, root, clock, label, signature)
 
 
@@ -104,7 +111,7 @@ def difference(calls: list[tuple[int, str, str]]) -> str:
         groups.setdefault((what, where), []).append(rank)
     said = [f"{ranks(members)}: {what}, at {where}" for (what, where), members in groups.items()]
     rule = "all ranks must call the same collectives, with like arrays, in the same order"
-    if len({what for what, _ in groups}) == 1:
+    if len(groups) > 1 and len({what for what, _ in groups}) == 1 and calls[0][1].startswith("allreduce"):
         # Told apart by the lines only.
         rule += "; if these calls are meant to meet, give them one label="
     return "; ".join(said) + f": {rule}"

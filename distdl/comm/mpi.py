@@ -57,7 +57,7 @@ class MPICommunicator(Communicator):
         self._mpi_allreduce = self.handle.Allreduce
         self._most = MPI.MAX
         self._signatures = np.zeros(2, np.int64)
-        self._tags = int(self.handle.Get_attr(MPI.TAG_UB) or 0) - MAX_TAG
+        self._tags = int(self.handle.Get_attr(MPI.TAG_UB) or 2 * MAX_TAG + 1) - MAX_TAG
 
     def describe(self) -> str:
         return f"{self.size} rank{'s' if self.size > 1 else ''}, {library_version(self._mpi)}"
@@ -102,7 +102,6 @@ class MPICommunicator(Communicator):
         told[: len(mine)] = np.frombuffer(mine, np.uint8)
         everything = np.empty((self.size, _TOLD_BYTES), np.uint8)
         self.handle.Allgather(told, everything)
-        self._end()
         calls = [json.loads(row.tobytes().rstrip(b"\0")) for row in everything]
         raise PeerError(
             f"the ranks call different collectives (number {call.number} of {self.name!r}): "

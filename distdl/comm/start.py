@@ -112,7 +112,8 @@ def _give_up(leaving: Leaving, problems: list[str]) -> None:
         leaving.referee.hub.close()
     if leaving.world.rank == 0:
         print(
-            f"distdl: no control channel ({'; '.join(problems[:3])}); a rank that finishes early will not be noticed. "
+            f"distdl: no control channel ({'; '.join(problems[:3])}); a rank that finishes early, "
+            "stops, or calls another collective than the others may not be noticed. "
             "DISTDL_CONTROL_ADDRESS=HOST[:PORT] says where rank 0 can be reached",
             file=sys.stderr,
         )

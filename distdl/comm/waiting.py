@@ -6,19 +6,25 @@ A thread looks now and then where this rank is. MPI cannot tell: it makes no pro
 from __future__ import annotations
 
 import functools
-import sys
+import os
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..core import activity, settings
-from ..core.places import main_frame, stack, users_place
+from ..core.places import is_below, main_frame, stack, users_place
+from .telling import tell
 
 if TYPE_CHECKING:
     from .control import Link, Message
     from .leaving import Leaving
     from .mpi import MPICommunicator
+
+_HERE = os.path.dirname(__file__) + os.sep
+
+_SPEAKERS = 6
+"""Seconds between the first and the last of the ranks that warn where the hub does not."""
 
 TOLD_SECONDS = 1.0
 """How long a rank waits before it tells so."""
@@ -42,18 +48,26 @@ class Waiting:
         self._warn_after = settings.stall_warning()
         self._timeout = settings.stall_timeout()
         self._told: dict[str, int] = {}
-        self._next_warning: dict[str, float] = {}
+        self._next_check: dict[str, float] = {}
         self._with_stack = settings.stall_traces()
         threading.Thread(target=self._watch, name="distdl-waiting", daemon=True).start()
 
     def report(self) -> Message:
         """Return what this rank is doing."""
         frame = main_frame()
+        waits = []
+        for part in list(self._leaving.world.family):
+            if part.since and part.call is not None:
+                waits.append([part.name, part.call.number])
+            if part.peer >= 0:
+                waits.append([_message_name(part), _message_number(part)])
         return {
             "kind": "report",
             "place": str(users_place(frame) or "its end"),
             "activity": activity.current(),
             "stack": stack(frame) if self._with_stack else "",
+            "waits": waits,
+            "is_main": is_below(frame, _HERE),
         }
 
     def _watch(self) -> None:
@@ -63,7 +77,7 @@ class Waiting:
             for part in list(self._leaving.world.family):
                 self._tell(link, part.name, part.since, now, functools.partial(_collective, part))
                 peer_since = part.peer_since if part.peer >= 0 else 0.0
-                self._tell(link, f"{part.name} message", peer_since, now, functools.partial(_message, part))
+                self._tell(link, _message_name(part), peer_since, now, functools.partial(_message, part))
 
     def _tell(self, link: Link, name: str, since: float, now: float, describe: Callable[[], Any]) -> None:
         """Tell the hub when this rank begins to wait, and when it goes on."""
@@ -76,27 +90,31 @@ class Waiting:
         message = describe()
         if message is None:
             return
-        message |= {"kind": "waits", "part": name, "place": str(users_place(main_frame()))}
+        message |= {"kind": "waits", "part": name, "place": str(users_place(main_frame()) or "its end")}
         if began != message["number"]:
             self._told[name] = message["number"]
-            self._next_warning[name] = self._warn_after
+            self._next_check[name] = min(self._warn_after, self._timeout) + self._stagger(message["members"])
             link.send({**message, "seconds": now - since})
-        elif now - since > self._next_warning[name]:
+        elif now - since > self._next_check[name]:
+            self._next_check[name] = min(2 * (now - since), max(self._timeout, now - since + ANSWER_SECONDS))
             self._check_hub(link, message, now - since)
 
+    def _stagger(self, members: list[int]) -> float:
+        """Return how much later than the first member this rank speaks, if the hub does not."""
+        return 2 * ANSWER_SECONDS * sorted(members).index(self._leaving.world.rank)
+
     def _check_hub(self, link: Link, message: Message, seconds: float) -> None:
-        """Speak for the hub, which warns of stalls, if rank 0 is itself stuck: the first of the others does."""
-        self._next_warning[message["part"]] = 2 * seconds
-        if min(rank for rank in message["members"] if rank) != self._leaving.world.rank:
+        """Speak for the hub, which warns of stalls, if rank 0 is itself stuck."""
+        if link.ask({"kind": "are you there"}, ANSWER_SECONDS) is not None or self._leaving.link is None:
             return
-        if link.ask({"kind": "are you there"}, ANSWER_SECONDS) is None and self._leaving.link is not None:
-            news = (
-                f"rank 0 ({self._places[0]}) does not answer: stopped, or out of reach; "
-                f"this rank waits in {message['what']}, at {message['place']}, for {seconds:.0f} s"
-            )
-            if seconds > self._timeout:
-                self._leaving.end(1, news + "; the job ends", ask=False)
-            print(f"distdl: rank {self._leaving.world.rank}: {news}", file=sys.stderr, flush=True)
+        news = (
+            f"rank 0 ({self._places[0]}) does not answer: stopped, or out of reach; "
+            f"this rank waits in {message['what']}, at {message['place']}, for {seconds:.0f} s"
+        )
+        if seconds >= self._timeout:
+            self._leaving.end(1, news + "; the job ends", ask=False)
+        elif self._stagger(message["members"]) <= _SPEAKERS * ANSWER_SECONDS:
+            tell(f"rank {self._leaving.world.rank}: {news}")
 
 
 def _collective(part: MPICommunicator) -> Message | None:
@@ -111,15 +129,22 @@ def _collective(part: MPICommunicator) -> Message | None:
     }
 
 
+def _message_name(part: MPICommunicator) -> str:
+    return f"{part.name}, messages of rank {part.members[part.rank]}"
+
+
+def _message_number(part: MPICommunicator) -> int:
+    # The time tells one message from the next.
+    return int(part.peer_since * 1000)
+
+
 def _message(part: MPICommunicator) -> Message | None:
     peer = part.peer
     if peer < 0:
         return None
-    me = part.members[part.rank]
     return {
-        # The time tells this message from the next.
-        "number": int(part.peer_since * 1000),
+        "number": _message_number(part),
         "signature": 0,
         "what": part.peer_call,
-        "members": [me, peer],
+        "members": [part.members[part.rank], peer],
     }

@@ -36,6 +36,8 @@ def world() -> Communicator:
 
 def _make() -> Communicator:
     kind = settings.comm_kind()
+    # What is wrong there ends all ranks alike, before any of them waits for another.
+    settings.control_address(), settings.stall_warning(), settings.stall_timeout(), settings.stall_traces()
     launcher = find_launcher()
     if kind == "serial" or (kind == "auto" and launcher is None):
         threads.apply(threads.plan(threads.cores(), [threads.cores()]))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import sysconfig
 import threading
 import traceback
 from types import FrameType
 from typing import NamedTuple
 
+_LIBRARIES = tuple(path + os.sep for path in sysconfig.get_paths().values() if "lib" in path) + ("<frozen",)
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
@@ -41,9 +43,16 @@ def is_within(frame: FrameType, directory: str) -> bool:
     return name.startswith(directory) or name == contextlib.__file__
 
 
+def is_below(frame: FrameType | None, directory: str) -> bool:
+    """Say whether a frame was called from a directory, or is there."""
+    while frame is not None and not frame.f_code.co_filename.startswith(directory):
+        frame = frame.f_back
+    return frame is not None
+
+
 def users_place(frame: FrameType | None) -> Place | None:
-    """Return the innermost place that is not in this package; None if there is none."""
-    while frame is not None and is_within(frame, _PACKAGE):
+    """Return the innermost place that is neither in this package nor in an installed library; None if there is none."""
+    while frame is not None and frame.f_code.co_filename.startswith((_PACKAGE, *_LIBRARIES)):
         frame = frame.f_back
     return None if frame is None else place_of(frame)
 

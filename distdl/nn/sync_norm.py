@@ -39,6 +39,9 @@ class SyncBatchNorm(_BatchNorm):
         if not hasattr(comm, "allreduce_with_guests"):
             raise checks.bad_type("comm", comm, "must be a communicator, such as distdl.world()")
         self.comm = comm
+        # Layers are made in the same order on all ranks.
+        self.number = comm.meetings.made
+        comm.meetings.made += 1
         comm.meetings.layers[self] = comm
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SyncBatchNorm":
@@ -49,7 +52,8 @@ class SyncBatchNorm(_BatchNorm):
         return made
 
     def _add_up(self, sums: np.ndarray) -> Any:
-        return self.comm.allreduce_with_guests(sums)
+        # Three rows come forward, two backward.
+        return self.comm.allreduce_with_guests(sums, 2 * self.number + (len(sums) == 2))
 
     def _check(self, x: Tensor) -> None:
         if x.ndim < 2 or x.shape[-1] != self.num_features:

@@ -32,6 +32,9 @@ def test_what_differs_changes_the_signature():
         called(comm, lambda comm: comm.allgather(np.ones(3))),
         called(comm, lambda comm: comm.broadcast(np.ones(3))),
         called(comm, lambda comm: comm.barrier()),
+        called(comm, lambda comm: comm.allreduce([1.0, 2.0, 3.0], label="a")),
+        called(comm, lambda comm: comm.allreduce([[1.0, 2.0, 3.0]], label="a")),
+        called(comm, lambda comm: comm.allreduce(1.0, label="a")),
     ]
     comm.clock = 1
     calls.append(called(comm, lambda comm: comm.barrier()))

@@ -20,6 +20,7 @@ optimizer = parallel.DistributedOptimizer(optim.SGD(model, lr=0.1, momentum=0.9)
 part = comm.split(0)
 x = distdl.tensor(np.ones((2, 4), np.float32))
 large = np.ones(400_000, np.float32)
+first, second = (nn.SyncBatchNorm(4, comm=comm) for _ in range(2))
 
 def train():
     optimizer.zero_grad()
@@ -71,6 +72,17 @@ MISMATCHES = {
     "sends truth values": ("comm.allreduce(True, label='t')", "comm.allreduce(1.0, label='t')", DIFFERENT),
     "runs backward() twice": ("pass", "model(x).sum().backward()", "bucket 0, reduction 1 of step 6"),
     "takes a step more": ("comm.allreduce(1.0)", "train()\n    comm.allreduce(1.0)", DIFFERENT),
+    "reduces lists of another shape": (
+        "comm.allreduce([[1, 2, 3], [4, 5, 6]], label='l')",
+        "comm.allreduce([[1, 2], [3, 4], [5, 6]], label='l')",
+        "numbers (3, 2)",
+    ),
+    "reduces a number": ("comm.allreduce(np.ones(2), label='n')", "comm.allreduce(1.0, label='n')", "numbers ()"),
+    "runs its layers in another order": (
+        "first(x); second(x)",
+        "second(x); first(x)",
+        "common sums",
+    ),
     "uses another communicator first": (
         "comm.barrier()\n    part.barrier()",
         "part.barrier()\n    comm.barrier()",
@@ -131,6 +143,7 @@ def test_a_replica_that_drifts_is_named(run, name):
     assert all(text in output for text in said), output
 
 
+QUICK = {"DISTDL_STALL_WARNING": "1.5", "DISTDL_STALL_TIMEOUT": "4"}
 STOP = "os.kill(os.getpid(), signal.SIGSTOP)"
 
 
@@ -148,6 +161,69 @@ def test_a_rank_that_is_stopped_is_named_within_ten_seconds(run):
     """So it is with the settings that everybody has."""
     output = run("pass", STOP, 2, DISTDL_STALL_TIMEOUT="9.5")
     assert re.search(r"rank 1 keeps rank 0 waiting for [67] s in .* rank 1 \(.*\) does not answer", output), output
+
+
+def test_several_ranks_that_are_stopped_are_named(run):
+    """Rank 0, where the hub is, and another: as on a node that hangs."""
+    stop = f"comm.rank < 2 and step == 5 and {STOP}"
+    output = run(stop, stop, 3, DISTDL_STALL_WARNING="1.5", DISTDL_STALL_TIMEOUT="6")
+    assert "rank 2" in output
+    assert "rank 0 (" in output
+    assert "does not answer" in output
+
+
+def test_a_rank_that_is_stopped_where_it_waits_is_named(run):
+    """It has told that it waits there; those that come later do not wait for ever."""
+    stop = f"import threading; threading.Timer(2, lambda: {STOP}).start(); comm.barrier()"
+    usual = "time.sleep(3) if step == 5 else None\n    comm.barrier()"
+    output = run(usual, stop, 3, DISTDL_STALL_WARNING="1.5", DISTDL_STALL_TIMEOUT="6")
+    assert "rank 1 (" in output
+    assert "does not answer" in output
+    assert "time-out of 6 s" in output
+
+
+def test_a_rank_that_is_stopped_at_the_end_is_named(run):
+    """Others have finished, and wait for it."""
+    stop = f"comm.rank == 1 and step == 11 and (comm.barrier(), {STOP})"
+    body = f"step == 11 and comm.rank != 1 and (comm.barrier(), os.sys.exit(0))\n    {stop}"
+    output = run(body, body, 3, **QUICK)
+    assert "rank 1 (" in output
+    assert "does not answer" in output
+
+
+def test_messages_that_cross_end_the_job(run):
+    """Two ranks send to each other, at the same moment, more than MPI takes without the other's receiving."""
+    send = "comm.barrier(); step == 5 and comm.rank < 2 and comm.send(np.ones(1 << 22), 1 - comm.rank)"
+    output = run(send, send, 2, **QUICK)
+    assert "ranks wait for each other: rank" in output
+    assert "in send to rank" in output
+
+
+def test_a_slow_program_that_is_right_is_left_alone(tmp_path):
+    """Ranks that are late, hold Python's lock, or compute beside a reduction, are at most told."""
+    script = """
+import time, numpy as np, distdl, random
+comm = distdl.world()
+for turn in range(3):
+    if comm.rank == 0:
+        time.sleep(2.5)
+    comm.barrier()
+    if comm.rank == 1:
+        numbers = [random.random() for _ in range(1_500_000)]
+        numbers.sort(); numbers.sort(key=lambda v: -v)
+    comm.allreduce(np.ones(300_000))
+print("went on to the end", comm.rank)
+"""
+    ended = run_job(script, 3, environment={"DISTDL_STALL_WARNING": "1"})
+    assert ended.code == 0, ended.output
+    assert ended.output.count("went on to the end") == 3
+
+
+def test_a_bad_setting_is_told_at_the_start():
+    """On all ranks, before anybody waits for another."""
+    ended = run_job("import distdl; distdl.world()", 3, environment={"DISTDL_STALL_WARNING": "ten"})
+    assert ended.code != 0
+    assert "`DISTDL_STALL_WARNING` (='ten') must be a number of seconds" in ended.output
 
 
 def test_a_rank_that_sleeps_is_told_from_one_that_is_stopped(run):

@@ -1,0 +1,10 @@
+"""What a job tells its user on standard error."""
+
+import contextlib
+import sys
+
+
+def tell(news: str) -> None:
+    """Print a line; a stream that is closed must not end the thread that watches the job."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"distdl: {news}", file=sys.stderr, flush=True)
