@@ -15,8 +15,8 @@ LINE_SECONDS = 10.0
 """Without a terminal a long epoch says this often how far it is."""
 
 
-UNEVEN = 0.2
-"""A rank that computes longer than the median rank by so much is named."""
+UNEVEN, UNEVEN_SECONDS = 0.2, 2.0
+"""A rank that computes longer than the median rank by so much is named, of epochs that are not too short to tell."""
 
 _NOT_METRICS = ("epoch", "step", "loss", "lr", "seconds", "samples_per_second", "slowest_excess")
 
@@ -73,7 +73,7 @@ def line(record: Record) -> str:
         if name not in _NOT_METRICS and isinstance(value, float):
             parts.append(f"{name.replace('_', ' ')} {value:.4f}")
     parts.append(f"{record['samples_per_second']:,.0f} samples/s")
-    if record.get("slowest_excess", 0.0) > UNEVEN:
+    if record.get("slowest_excess", 0.0) > UNEVEN and record["seconds"] > UNEVEN_SECONDS:
         parts.append(f"(rank {record['slowest_rank']} computes {record['slowest_excess']:.0%} longer than the median)")
     return "  ".join(parts)
 

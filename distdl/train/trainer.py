@@ -175,9 +175,8 @@ class Trainer:
         if found is None:
             return None
         state, sums = found
-        self.comm.print(
-            f"distdl: going on after step {self.step}, in epoch {self.epoch + 1} of {self.epochs}", file=sys.stderr
-        )
+        where = f"in epoch {self.epoch + 1} of {self.epochs}" if self.epoch < self.epochs else "which was the last"
+        self.comm.print(f"distdl: going on after step {self.step}, {where}", file=sys.stderr)
         if not state["is_within"]:
             return None
         meter = Meter(self.metrics, self.comm, self._shards)

@@ -138,11 +138,12 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(tmp_path, capf
     assert "going on after step 3, in epoch 1 of 3" in error
 
 
-def test_a_finished_fit_is_not_repeated(tmp_path):
-    """More epochs go on from it."""
+def test_a_finished_fit_is_not_repeated(tmp_path, capfd):
+    """Which is told."""
     alone = SerialCommunicator()
     expected = fit(alone, tmp_path)
     assert fit(alone, tmp_path, resume="auto") == expected
+    assert "going on after step 12, which was the last" in capfd.readouterr().err
 
 
 def test_what_does_not_fit_is_named(tmp_path):

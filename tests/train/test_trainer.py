@@ -155,6 +155,15 @@ def test_progress_without_a_terminal(comm, capsys, monkeypatch):
     assert "samples/s" in error
 
 
+@pytest.mark.parametrize(("seconds", "excess", "named"), [(5.0, 0.5, True), (5.0, 0.1, False), (0.5, 0.5, False)])
+def test_a_slow_rank_is_named_after_an_epoch(seconds, excess, named):
+    """If it is much slower than the others, over an epoch that is long enough to tell."""
+    record = {"epoch": 1, "step": 4, "loss": 0.5, "lr": 0.1, "seconds": seconds, "samples_per_second": 9.0}
+    said = train.progress.line({**record, "slowest_rank": 3, "slowest_excess": excess})
+    assert said.startswith("loss 0.5000  9 samples/s")
+    assert ("rank 3 computes 50% longer than the median" in said) == named
+
+
 def test_progress_on_a_terminal(comm, monkeypatch):
     """On a terminal there is a bar with the samples of all ranks."""
 
