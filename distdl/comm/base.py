@@ -120,14 +120,11 @@ class Communicator(ABC):
             raise checks.bad_value("scale", scale, f"must be 1 for an array of {values.dtype}")
         is_packed = plain and values.dtype.kind in "iuf"
         sent = pack(values, -1.0 if op == "min" else 1.0) if is_packed else values
-        self._begin("allreduce", None if is_packed else values.dtype, values.shape, op, label=label)
-        try:
+        with self._collective("allreduce", None if is_packed else values.dtype, values.shape, op, label=label):
             if sent.dtype == bool:
                 self._allreduce(sent.view(np.uint8), "min" if op == "min" else "max", scale)
             else:
                 self._allreduce(sent, op, scale)
-        finally:
-            self._end()
         if is_packed:
             return unpack(sent, values.shape)
         return values.item() if plain and values.ndim == 0 else values
@@ -169,11 +166,8 @@ class Communicator(ABC):
         is_packed = plain and values.dtype.kind in "iuf"
         # What others give only says how many numbers to make room for.
         sent = pack(values if self.rank == root else np.zeros_like(values), 1.0) if is_packed else values
-        self._begin("broadcast", None if is_packed else values.dtype, values.shape, root=root)
-        try:
+        with self._collective("broadcast", None if is_packed else values.dtype, values.shape, root=root):
             self._broadcast(sent, root)
-        finally:
-            self._end()
         if is_packed:
             return unpack(sent, values.shape)
         return values.item() if plain and values.ndim == 0 else values
@@ -182,11 +176,8 @@ class Communicator(ABC):
         """Return the arrays of all ranks, which must have one shape: (size, *shape)."""
         values = as_contiguous(array)
         out = np.empty((self.size, *values.shape), values.dtype)
-        self._begin("allgather", values.dtype, values.shape)
-        try:
+        with self._collective("allgather", values.dtype, values.shape):
             self._allgather(values, out)
-        finally:
-            self._end()
         return out
 
     def alltoall(self, array: Any) -> np.ndarray:
@@ -197,11 +188,8 @@ class Communicator(ABC):
                 "array", f"shape {values.shape}", f"must have a first axis of {self.size}, one a rank"
             )
         out = np.empty_like(values)
-        self._begin("alltoall", values.dtype, values.shape)
-        try:
+        with self._collective("alltoall", values.dtype, values.shape):
             self._alltoall(values, out)
-        finally:
-            self._end()
         return out
 
     def send(self, array: Any, dest: int, tag: int = 0) -> None:
@@ -239,11 +227,8 @@ class Communicator(ABC):
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""
-        self._begin("barrier")
-        try:
+        with self._collective("barrier"):
             self._barrier()
-        finally:
-            self._end()
 
     # --- objects ---
 
@@ -293,11 +278,8 @@ class Communicator(ABC):
         if color is not None:
             checks.integer("color", color, 0)
         checks.integer("key", key)
-        self._begin("split")
-        try:
+        with self._collective("split"):
             part = self._split(color, key, f"{self.name}/{self.collectives}.{color}")
-        finally:
-            self._end()
         if part is not None:
             part.meetings = self.meetings
         return part
@@ -366,6 +348,15 @@ class Communicator(ABC):
             name = self.call.label.partition(",")[0] or self.call.kind
             spans.recorder.add(name, "reduce", self._span_start or spans.clock(), "", f"{self.name} {self.collectives}")
         self._span_start = 0
+
+    @contextlib.contextmanager
+    def _collective(self, *args: Any, **options: Any) -> Iterator[None]:
+        """Begin a collective, see `_begin`, and end it with the block."""
+        self._begin(*args, **options)
+        try:
+            yield
+        finally:
+            self._end()
 
     @contextlib.contextmanager
     def _talking_to(self, rank: int, how: str) -> Iterator[None]:

@@ -24,6 +24,7 @@ from typing import Any
 
 from .control import Hub, Link, Message
 from .mpi import MPICommunicator
+from .telling import tell
 
 ANSWER_SECONDS = 1.0
 """How long a rank with bad news waits to hear whether it is the first."""
@@ -169,8 +170,7 @@ class Leaving:
         where = f"rank {self.world.rank} of {self.world.size} on {os.uname().nodename}"
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
-            sys.stderr.write(f"distdl: {where}: {news.rstrip()}\n")
-            sys.stderr.flush()
+        tell(f"{where}: {news.rstrip()}")
         if self.link is not None:
             self.link.send({"kind": "end", "code": code})
         time.sleep(FORWARD_SECONDS)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import secrets
 import socket
-import sys
 
 from ..core import settings
 from .control import Hub, Link, Message
@@ -14,6 +13,7 @@ from .hooks import Hooks
 from .leaving import Leaving, Referee
 from .mpi import MPICommunicator
 from .stalls import Stalls
+from .telling import tell
 from .waiting import Waiting
 
 LOOPBACK = "127.0.0.1"
@@ -111,9 +111,8 @@ def _give_up(leaving: Leaving, problems: list[str]) -> None:
     if leaving.referee is not None and leaving.referee.hub is not None:
         leaving.referee.hub.close()
     if leaving.world.rank == 0:
-        print(
-            f"distdl: no control channel ({'; '.join(problems[:3])}); a rank that finishes early, "
+        tell(
+            f"no control channel ({'; '.join(problems[:3])}); a rank that finishes early, "
             "stops, or calls another collective than the others may not be noticed. "
-            "DISTDL_CONTROL_ADDRESS=HOST[:PORT] says where rank 0 can be reached",
-            file=sys.stderr,
+            "DISTDL_CONTROL_ADDRESS=HOST[:PORT] says where rank 0 can be reached"
         )

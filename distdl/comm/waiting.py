@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _HERE = os.path.dirname(__file__) + os.sep
 
-_SPEAKERS = 6
-"""Seconds between the first and the last of the ranks that warn where the hub does not."""
+_SPEAKING_SECONDS = 6.0
+"""Between the first and the last of the ranks that warn where the hub does not."""
 
 TOLD_SECONDS = 1.0
 """How long a rank waits before it tells so."""
@@ -113,7 +113,7 @@ class Waiting:
         )
         if seconds >= self._timeout:
             self._leaving.end(1, news + "; the job ends", ask=False)
-        elif self._stagger(message["members"]) <= _SPEAKERS * ANSWER_SECONDS:
+        elif self._stagger(message["members"]) <= _SPEAKING_SECONDS:
             tell(f"rank {self._leaving.world.rank}: {news}")
 
 

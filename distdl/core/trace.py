@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .spans import Span
 
+HEAD, BETWEEN, TAIL = '{"displayTimeUnit": "ms", "traceEvents": [\n', ",\n", "\n]}\n"
+
 _SPECIAL = {"module": "(modules, between operations)", "pass": "(tape, between operations)"}
 
 
@@ -24,12 +26,15 @@ def write(path: Path, spans: Sequence[Span], threads: Sequence[str], rank: int) 
         rank: of this process.
     """
     with open(path, "w", encoding="utf-8") as file:
-        file.write('{"displayTimeUnit": "ms", "traceEvents": [\n')
-        file.write(",\n".join(json.dumps(event) for event in events(spans, threads, rank)))
-        file.write("\n]}\n")
+        file.write(HEAD + lines(spans, threads, rank) + TAIL)
 
 
-def events(spans: Sequence[Span], threads: Sequence[str], rank: int) -> Iterator[dict[str, object]]:
+def lines(spans: Sequence[Span], threads: Sequence[str], rank: int) -> str:
+    """Return what stands between `HEAD` and `TAIL` for one rank; ranks are separated by `BETWEEN`."""
+    return BETWEEN.join(json.dumps(event) for event in _events(spans, threads, rank))
+
+
+def _events(spans: Sequence[Span], threads: Sequence[str], rank: int) -> Iterator[dict[str, object]]:
     """Yield the events of a trace of one rank: names of process and threads, then the spans."""
     yield _name("process_name", rank, 0, f"rank {rank}")
     for number, name in enumerate(threads):

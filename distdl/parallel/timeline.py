@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -10,13 +9,11 @@ import numpy as np
 
 from ..core import checks, spans
 from ..core.errors import PeerError
-from ..core.trace import events
+from ..core.trace import BETWEEN, HEAD, TAIL, lines
 from .step_times import COLUMNS, split_reductions, step_times, table
 
 if TYPE_CHECKING:
     from ..comm import Communicator
-
-_HEAD = b'{"displayTimeUnit": "ms", "traceEvents": [\n'
 
 _PINGS = 20
 """The quickest of so many tells how clocks differ: what delays a message makes it slower."""
@@ -132,9 +129,7 @@ class trace:
         return [part for part in family if set(part.members) <= set(self.comm.members)]
 
     def _write(self, aligned: list[spans.Span]) -> None:
-        threads = self._timeline.recorder.threads
-        lines = ",\n".join(json.dumps(event) for event in events(aligned, threads, self.comm.rank))
-        own = np.frombuffer(lines.encode(), np.uint8)
+        own = np.frombuffer(lines(aligned, self._timeline.recorder.threads, self.comm.rank).encode(), np.uint8)
         problem = ""
         if self.comm.rank:
             self.comm.send(np.array([len(own)]), 0)
@@ -146,8 +141,8 @@ class trace:
                 received = self._receive(rank) if rank else own.tobytes()
                 try:
                     with self.path.open("ab" if rank else "wb") as file:
-                        file.write((b",\n" if rank else _HEAD) + received)
-                        file.write(b"" if rank < self.comm.size - 1 else b"\n]}\n")
+                        file.write((BETWEEN if rank else HEAD).encode() + received)
+                        file.write(TAIL.encode() if rank == self.comm.size - 1 else b"")
                 except OSError as error:
                     problem = problem or f"{type(error).__name__}: {error}"
         problem = self.comm.broadcast_object(problem)

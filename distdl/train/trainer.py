@@ -309,13 +309,7 @@ class Trainer:
 
     def _compare_plans(self) -> None:
         """Raise unless all ranks will take the same steps: else some would wait for the others for ever."""
-        mine: dict[str, Any] = {
-            "steps": self.steps_per_epoch,
-            "rows": self.rows_per_epoch,
-            "batch_size": self.batch_size,
-        }
-        mine["shares"] = self._shares
-        apart = disagreement(self.comm, mine)
+        apart = disagreement(self.comm, {**self.plan(), "shares": self._shares})
         if apart is not None:
             raise PeerError(
                 f"all ranks must take the same steps: rank 0 has {apart.name} = {apart.first} an epoch, "
