@@ -15,6 +15,7 @@ VARIABLES = {
     "DISTDL_STALL_WARNING": "seconds (6) after which a rank that keeps others waiting is named; 0: never",
     "DISTDL_STALL_TIMEOUT": "seconds (1800) after which such a rank ends the job; 0: never",
     "DISTDL_STALL_TRACES": "1: with the lines of code that led each late rank to where it is",
+    "DISTDL_CHECKPOINT_DIR": "directory for the checkpoints of Trainer.fit(), which then goes on from the newest",
     "DISTDL_DATA": "directory of data sets",
     "DISTDL_CACHE_DIR": "directory of compiled kernels",
     "DISTDL_EXACT": "1: no convolution by Winograd's algorithm, which rounds more",
@@ -60,6 +61,11 @@ def stall_timeout() -> float:
 def stall_traces() -> bool:
     """Return whether late ranks show how they came to where they are."""
     return bool(checks.one_of("DISTDL_STALL_TRACES", _get("DISTDL_STALL_TRACES") or "0", ("0", "1")) == "1")
+
+
+def checkpoint_directory() -> Path | None:
+    """Return the directory for checkpoints; None where nobody has said."""
+    return _path("DISTDL_CHECKPOINT_DIR")
 
 
 def data_directory() -> Path | None:

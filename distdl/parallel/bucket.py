@@ -21,7 +21,8 @@ class Bucket:
     """The gradients of some parameters of one dtype, one after another in one array.
 
     Behind the gradients lie, in the same array and so in the same reduction, the rank's weight, whether it
-    has no more batches, what `Lockstep` adds, and for each parameter whether it took part here.
+    has no more batches, whether it asks all to leave, what `Lockstep` adds, and for each parameter whether it took part
+    here.
 
     Args:
         parameters: of one dtype; each gets its view as the place of its gradient.
@@ -30,6 +31,7 @@ class Bucket:
         flat: all of it; what is reduced.
         gradients: the part that holds gradients.
         done: one number, how many ranks have no more batches.
+        leaving: one number, above 0 if any rank asks all to leave.
         numbers: those of `Lockstep`.
     """
 
@@ -42,10 +44,11 @@ class Bucket:
         for parameter in parameters:
             starts.append(end)
             end += -(-parameter.size // step) * step
-        slots = WEIGHT_SLOTS, 1, lockstep.SLOTS, len(self.parameters)
+        slots = WEIGHT_SLOTS, 1, 1, lockstep.SLOTS, len(self.parameters)
         self.flat = aligned_zeros(end + sum(slots), dtype)
         self.gradients, behind = self.flat[:end], self.flat[end:]
-        self._weight, self.done, self.numbers, self._used = np.split(behind, np.cumsum(slots)[:-1])
+        parts = np.split(behind, np.cumsum(slots)[:-1])
+        self._weight, self.done, self.leaving, self.numbers, self._used = parts
         self.views = [
             self.flat[start : start + parameter.size].reshape(parameter.shape)
             for start, parameter in zip(starts, parameters, strict=True)

@@ -181,7 +181,7 @@ class ReproducibleSynchronizer(GradientSynchronizer):
         self.buckets[0].numbers[:] = self._numbers if shard == self.mine[0] else 0.0
         for bucket, sums in zip(self.buckets, self._sums, strict=True):
             bucket.collect()
-            bucket.weight = self._weight
+            bucket.weight, bucket.leaving[0] = self._weight, self.asks_to_leave
             sums.add(shard, bucket.flat)
             bucket.forget()
         self._weight = 0.0

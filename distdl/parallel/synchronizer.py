@@ -63,6 +63,8 @@ class GradientSynchronizer:
         reductions: how many buckets have been reduced so far.
         seconds_waited: how long this rank has waited for reductions beside backward().
         shard: which shard of the batch is being worked on; always 0 where batches have none.
+        asks_to_leave: whether this rank asks all to leave after a step; it travels with the gradients.
+        is_leaving: whether any rank had asked in the last reduction, the same on all ranks.
 
     Raises:
         ArgumentError: with overlap, for an MPI library that does not let threads talk.
@@ -88,7 +90,7 @@ class GradientSynchronizer:
         self.shard: int | None = 0
         self._passes = 0
         self._meetings = comm.meetings.count
-        self.is_joined = False
+        self.is_joined = self.asks_to_leave = self.is_leaving = False
         self.mean_weight = 1.0
         self._weight = 0.0
         self._due = True
@@ -278,6 +280,8 @@ class GradientSynchronizer:
     def stepped(self) -> None:
         """Take note that the optimizer has used the gradients."""
         self.comm.clock += 1
+        if self.comm.size == 1:
+            self.is_leaving = self.asks_to_leave
         self._passes = 0
         self._due = True
         self._is_pending = False
@@ -303,7 +307,7 @@ class GradientSynchronizer:
         bucket = self.buckets[i]
         bucket.collect()
         bucket.weight = self._weight
-        bucket.done[0] = self._is_done
+        bucket.done[0], bucket.leaving[0] = self._is_done, self.asks_to_leave
         if i == 0 and self.lockstep is not None:
             bucket.numbers[:] = self.lockstep.numbers()
         bucket.scale(self._weight / self.mean_weight)
@@ -338,6 +342,7 @@ class GradientSynchronizer:
         if self.lockstep is not None:
             self.lockstep.judge(self.buckets[0].numbers / shrunk)
         total = self.buckets[0].weight / shrunk
+        self.is_leaving = bool(self.buckets[0].leaving[0] > 0)
         for i, bucket in enumerate(self.buckets):
             bucket.scale(self.mean_weight / (total * shrunk) if total > 0 else 0.0)
             bucket.release()

@@ -2,6 +2,7 @@
 
 from .callbacks import Best, Callback, EarlyStopping, Schedule
 from .metrics import Accuracy, ConfusionMatrix, Loss, Metric, TopK
+from .notice import Preempted
 from .progress import Progress
 from .run import JsonLog, LearningCurve, SaveWeights
 from .trainer import Trainer
@@ -17,6 +18,7 @@ __all__ = [
     "LearningCurve",
     "Loss",
     "Metric",
+    "Preempted",
     "Progress",
     "SaveWeights",
     "Schedule",

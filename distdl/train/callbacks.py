@@ -32,7 +32,7 @@ class Callback:
         """After the last epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a fit that goes on from a checkpoint must know, JSON-like and the same on all ranks."""
+        """Return what a fit that goes on from a checkpoint must know: JSON-like or arrays, the same on all ranks."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from ..version import __version__
 
 FORMAT = 1
 MANIFEST, STATE = "manifest.json", "state.json"
+BEST = "best"
 
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
 """Arrays by file (without its ending) and name."""
@@ -61,7 +62,7 @@ def write_checkpoint(directory: StrPath, step: int, arrays: Arrays, state: Mappi
 
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    target = directory / f"checkpoint-{step:010d}"
+    target = checkpoint_path(directory, step)
     working = directory / f".{target.name}.{secrets.token_hex(4)}.tmp"
     working.mkdir()
     try:
@@ -80,6 +81,19 @@ def write_checkpoint(directory: StrPath, step: int, arrays: Arrays, state: Mappi
         raise
     sync_directory(directory)
     return target
+
+
+def checkpoint_path(directory: StrPath, step: int) -> Path:
+    """Return where the checkpoint of a step lies."""
+    return Path(directory) / f"checkpoint-{step:010d}"
+
+
+def mark_best(path: Path) -> None:
+    """Let the name `best` beside a checkpoint lead to it; there is none where the file system has no such links."""
+    working = path.with_name(f".{BEST}.{secrets.token_hex(4)}.tmp")
+    with contextlib.suppress(OSError):
+        os.symlink(path.name, working)
+        os.replace(working, path.with_name(BEST))
 
 
 def _replace(working: Path, target: Path) -> None:

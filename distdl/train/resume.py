@@ -1,20 +1,34 @@
-"""What of a fit goes into a checkpoint, and how a fit goes on from one: on the same or another number of ranks."""
+"""When a fit takes a checkpoint, and how it goes on from one: on the same or another number of ranks."""
 
 from __future__ import annotations
 
 import sys
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..core import checks, random
-from ..core.errors import ArgumentError, FileFormatError, LaunchError, MissingDataError, PeerError
+from ..core import checks, settings
+from ..core.errors import FileFormatError, LaunchError, MissingDataError, PeerError
 from ..core.filelock import FileLock
-from .checkpoint import Arrays, Checkpoint, list_checkpoints, read_checkpoint, tidy_checkpoints, write_checkpoint
+from ..parallel import ReproducibleSynchronizer
+from .callbacks import Best, Record
+from .capture import capture, restore
+from .checkpoint import (
+    Arrays,
+    Checkpoint,
+    checkpoint_path,
+    list_checkpoints,
+    mark_best,
+    read_checkpoint,
+    tidy_checkpoints,
+    write_checkpoint,
+)
 from .metrics import Meter
+from .notice import REQUEUE, Notice, Preempted
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -24,37 +38,72 @@ OnError = Literal["stop", "warn"]
 _LOCK = "lock"
 
 
+class Asked(NamedTuple):
+    """What `Trainer.fit` was asked about checkpoints; see there."""
+
+    checkpoints: str | Path | None = None
+    checkpoint_every: int | None = None
+    keep: int = 3
+    resume: str | Path | None = None
+    on_checkpoint_error: OnError = "stop"
+    best: Best | None = None
+    max_time: float | timedelta | None = None
+
+
+class _Fits:
+    """How many fits of this process took the directory that the environment names."""
+
+    count = 0
+
+
+def checkpoints_of(trainer: Trainer, asked: Asked) -> Checkpoints | None:
+    """Return what takes the checkpoints of a fit; None if nobody asked for any.
+
+    Raises:
+        ArgumentError: something was asked for that needs a directory, and there is none.
+    """
+    told = settings.checkpoint_directory()
+    if asked.checkpoints is None and told is not None:
+        # Fits of one script must not meet in one directory, and find theirs again when the script is started anew.
+        _Fits.count += 1
+        directory = told if _Fits.count == 1 else told / f"fit-{_Fits.count}"
+        asked = asked._replace(checkpoints=directory, resume=asked.resume or "auto")
+    if asked.checkpoints is not None:
+        return Checkpoints(trainer, asked)
+    for name in ("checkpoint_every", "resume", "best", "max_time"):
+        if getattr(asked, name) is not None:
+            raise checks.bad_value("checkpoints", None, f"must be a directory where `{name}` is given")
+    return None
+
+
 class Checkpoints:
     """Writes checkpoints of a fit from rank 0, in the background, and finds the one to go on from.
 
     Args:
         trainer: whose fit.
-        directory: where they lie; rank 0 reads and writes it, one job at a time.
-        every: steps between two; None: one at the end of each epoch.
-        keep: how many of the newest stay.
-        on_error: what becomes of a write that fails: "stop" raises on all ranks, "warn" goes on.
+        asked: with the directory where they lie; rank 0 reads and writes it, one job at a time.
 
     Raises:
         LaunchError: another job uses the directory.
     """
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        directory: str | Path,
-        every: int | None = None,
-        keep: int = 3,
-        on_error: OnError = "stop",
-    ):
+    def __init__(self, trainer: Trainer, asked: Asked):
+        assert asked.checkpoints is not None
+        every = asked.checkpoint_every
         self.trainer = trainer
-        self.directory = Path(directory)
+        self.directory = Path(asked.checkpoints)
         self.every = None if every is None else checks.integer("checkpoint_every", every, 1)
-        self.keep = checks.integer("keep", keep, 1)
-        self.on_error = checks.one_of("on_checkpoint_error", on_error, ("stop", "warn"))
+        self.keep = checks.integer("keep", asked.keep, 1)
+        self.on_error = checks.one_of("on_checkpoint_error", asked.on_checkpoint_error, ("stop", "warn"))
+        self.asked_to_resume = asked.resume
+        self.best = asked.best or Best()
+        self.best_step: int | None = None
         self._lock = FileLock(self.directory / _LOCK)
         self._writer: threading.Thread | None = None
         self._problem = ""
         self._everywhere(self._take_lock)
+        self._notice = Notice(asked.max_time)
+        self._notice.listen()
 
     def _take_lock(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -80,24 +129,58 @@ class Checkpoints:
 
     def close(self) -> None:
         """Wait for what is being written, and let other jobs use the directory."""
+        self._notice.close()
+        self.trainer.optimizer.synchronizer.asks_to_leave = False
         self._join()
         self._lock.release()
 
-    def after_step(self, meter: Meter, loader: Any) -> None:
-        """Take a checkpoint if it is time."""
-        if self.every is not None and self.trainer.step % self.every == 0:
-            self.save(meter, loader)
+    def after_step(self, meter: Meter) -> None:
+        """Take a checkpoint if it is time, and leave if any rank asked to.
 
-    def save(self, meter: Meter | None, loader: Any) -> None:
+        Raises:
+            Preempted: on all ranks, since one of them was told to end soon.
+        """
+        synchronizer = self.trainer.optimizer.synchronizer
+        is_leaving = synchronizer.is_leaving
+        if is_leaving or (self.every is not None and self.trainer.step % self.every == 0):
+            self.save(meter)
+        if is_leaving:
+            self._leave()
+        # Known to all with the gradients of the next step.
+        synchronizer.asks_to_leave = bool(self._notice.reason)
+
+    def after_epoch(self, record: Record) -> None:
+        """Take a checkpoint, and leave if any rank asks to.
+
+        Raises:
+            Preempted: on all ranks, since one of them was told to end soon.
+        """
+        if self.best.improved(record):
+            self.best_step = self.trainer.step
+        self.save(None)
+        if self.trainer.comm.allreduce(int(bool(self._notice.reason)), "max"):
+            self._leave()
+
+    def _leave(self) -> None:
+        comm = self.trainer.comm
+        reasons = comm.allgather_object(self._notice.reason)
+        reason = next(f"{reason} on rank {rank}" for rank, reason in enumerate(reasons) if reason)
+        self._check()
+        if comm.rank == 0:
+            where = f"step {self.trainer.step} in {self.directory}"
+            print(f"distdl: {reason}: leaving with exit code {REQUEUE}, to go on from {where}", file=sys.stderr)
+        raise Preempted(self.trainer.step, reason)
+
+    def save(self, meter: Meter | None) -> None:
         """Take a checkpoint now; all ranks must call this. The files are written while training goes on.
 
         Args:
             meter: that of the epoch in progress; None between epochs.
-            loader: whose position is kept.
         """
         trainer = self.trainer
         trainer.synchronize_buffers()
-        state, arrays = capture(trainer, meter, loader)
+        state, arrays = capture(trainer, meter)
+        state["best"] = {"value": self.best.value, "step": self.best_step}
         self._check()
         if trainer.comm.rank == 0:
             self._join()
@@ -108,8 +191,11 @@ class Checkpoints:
 
     def _write(self, step: int, arrays: Arrays, state: dict[str, Any]) -> None:
         try:
-            write_checkpoint(self.directory, step, arrays, state)
-            tidy_checkpoints(self.directory, self.keep)
+            written = write_checkpoint(self.directory, step, arrays, state)
+            best = state["best"]["step"]
+            if best == step:
+                mark_best(written)
+            tidy_checkpoints(self.directory, self.keep, None if best is None else checkpoint_path(self.directory, best))
         except Exception as error:
             self._problem = f"checkpoint of step {step} not written: {type(error).__name__}: {error}"
 
@@ -143,21 +229,36 @@ class Checkpoints:
                 print(f"distdl: damaged checkpoint, the one before is taken: {error}", file=sys.stderr, flush=True)
         return None
 
-    def resume(self, resume: str | Path, loader: Any) -> tuple[dict[str, Any], np.ndarray] | None:
-        """Go on from a checkpoint, and return the state and sums of the epoch's metrics; None if there is none.
+    def resume(self) -> Meter | None:
+        """Go on from a checkpoint, if asked to, and return the meter of the epoch that it lies within, if it does.
 
         Raises:
             MissingDataError, FileFormatError: the checkpoint that was asked for is missing or damaged.
             ArgumentError: it is of another model, optimizer, or plan.
         """
-        found = self._everywhere(lambda: self.find(resume))
-        comm = self.trainer.comm
+        trainer, comm, asked = self.trainer, self.trainer.comm, self.asked_to_resume
+        if asked is None:
+            return None
+        found = self._everywhere(lambda: self.find(asked))
         if not comm.broadcast_object(found is not None):
             return None
         state = comm.broadcast_object(found.state if found else None)
         arrays = _broadcast_arrays(comm, found.arrays if found else {})
-        restore(self.trainer, state, arrays, loader)
-        return state, arrays["metrics"]["sums"]
+        restore(trainer, state, arrays)
+        best = state.get("best", {})
+        self.best.value, self.best_step = best.get("value"), best.get("step")
+        is_over = trainer.epoch >= trainer.epochs
+        where = "which was the last" if is_over else f"in epoch {trainer.epoch + 1} of {trainer.epochs}"
+        comm.print(f"distdl: going on after step {trainer.step}, {where}", file=sys.stderr)
+        return self._meter(state, arrays["metrics"]["sums"]) if state["is_within"] else None
+
+    def _meter(self, state: dict[str, Any], sums: np.ndarray) -> Meter:
+        meter, synchronizer = self.trainer.make_meter(), self.trainer.optimizer.synchronizer
+        if isinstance(synchronizer, ReproducibleSynchronizer):
+            meter.load_state(sums, state["metrics"], synchronizer.mine)
+        else:
+            meter.load_state(sums, state["metrics"], [0] if self.trainer.comm.rank == 0 else [])
+        return meter
 
 
 def _broadcast_arrays(comm: Any, arrays: Arrays) -> dict[str, dict[str, np.ndarray]]:
@@ -172,78 +273,3 @@ def _broadcast_arrays(comm: Any, arrays: Arrays) -> dict[str, dict[str, np.ndarr
             mine = np.array(arrays[file][name], order="C") if comm.rank == 0 else np.empty(shape, dtype)
             result[file][name] = comm.broadcast(mine)
     return result
-
-
-def capture(
-    trainer: Trainer, meter: Meter | None, loader: Any
-) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
-    """Return everything that decides the future of a fit, copied: training may go on. A collective."""
-    sums, shapes = (np.zeros((0, 0)), []) if meter is None else meter.state()
-    optimizer = trainer.optimizer.state_dict()
-    slots = {
-        f"{name}/{key}": np.array(value)
-        for name, entries in optimizer["state"].items()
-        for key, value in entries.items()
-    }
-    state = {
-        "epoch": trainer.epoch,
-        "step": trainer.step,
-        "step_in_epoch": trainer.step_in_epoch if meter is not None else 0,
-        "is_within": meter is not None,
-        "plan": trainer.plan(),
-        "ranks": trainer.comm.size,
-        "seed": random.get_seed(),
-        "loader": loader.state_dict() if hasattr(loader, "state_dict") else None,
-        "optimizer": optimizer["groups"],
-        "lockstep": trainer.optimizer.progress(),
-        "callbacks": [callback.state_dict() for callback in trainer.callbacks],
-        "history": trainer.history,
-        "metrics": shapes,
-    }
-    arrays = {
-        "model": {name: np.array(array) for name, array in trainer.model.state_dict().items()},
-        "optimizer": slots,
-        "metrics": {"sums": sums},
-    }
-    return state, arrays
-
-
-def restore(trainer: Trainer, state: dict[str, Any], arrays: Arrays, loader: Any) -> None:
-    """Put a fit where `capture` has found it.
-
-    Raises:
-        ArgumentError: the checkpoint is of another model, optimizer, or plan.
-    """
-    if state["plan"] != trainer.plan():
-        apart = [name for name, value in trainer.plan().items() if state["plan"].get(name) != value]
-        said = ", ".join(f"{name} was {state['plan'].get(name)} and is {trainer.plan()[name]}" for name in apart)
-        raise ArgumentError(f"`resume` is of a fit with another plan: {said}")
-    if state["is_within"] and state["loader"] is None:
-        raise ArgumentError("`resume` lies within an epoch of a loader that cannot say where it was (state_dict)")
-    if state["is_within"] and not trainer.batch_size and state["ranks"] != trainer.comm.size:
-        raise ArgumentError(
-            f"`resume` lies within an epoch of a loader of each rank, on {state['ranks']} ranks: only with a data set "
-            f"given to fit() can it go on with {trainer.comm.size}"
-        )
-    random.share_seed(state["seed"])
-    trainer.model.load_state_dict(arrays["model"])
-    entries: dict[str, dict[str, Any]] = {name: {} for name, _ in trainer.optimizer.named_parameters()}
-    for key, array in arrays["optimizer"].items():
-        name, _, slot = key.rpartition("/")
-        if name not in entries:
-            raise ArgumentError(f"`resume` has a state of {name!r}, which the optimizer does not")
-        entries[name][slot] = array if array.ndim else array.item()
-    groups = [
-        {name: tuple(value) if isinstance(value, list) else value for name, value in group.items()}
-        for group in state["optimizer"]
-    ]
-    trainer.optimizer.load_state_dict({"groups": groups, "state": entries})
-    trainer.optimizer.load_progress(state["lockstep"])
-    if len(state["callbacks"]) != len(trainer.callbacks):
-        raise ArgumentError(f"`resume` has {len(state['callbacks'])} callbacks, the trainer {len(trainer.callbacks)}")
-    for callback, saved in zip(trainer.callbacks, state["callbacks"], strict=True):
-        callback.load_state_dict(saved)
-    if state["loader"] is not None:
-        loader.load_state_dict(state["loader"])
-    trainer.epoch, trainer.step, trainer.step_in_epoch = state["epoch"], state["step"], state["step_in_epoch"]
-    trainer.history = state["history"]

@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ import numpy as np
 
 from ..autograd import Tensor, no_grad, tensor
 from ..core import checks, spans
-from ..core.errors import PeerError
 from ..core.random import get_seed, named_batch
 from ..data import DataLoader, GlobalBatchSampler
 from ..kernels.conditions import conditions
@@ -25,12 +25,12 @@ from ..parallel import Balance, DistributedOptimizer, ReproducibleSynchronizer
 from ..parallel import trace as parallel_trace
 from ..parallel.buffers import synchronize_buffers as average_buffers
 from ..parallel.reproducible import cut_batch
-from ..parallel.start import disagreement
 from ..version import __version__
-from .callbacks import Callback, Record
+from .callbacks import Best, Callback, Record
+from .feed import Feed, check_data, is_loader, make_feed
 from .metrics import Loss, Meter, Metric, default_metrics
 from .progress import Progress
-from .resume import Checkpoints, OnError
+from .resume import Asked, Checkpoints, OnError, checkpoints_of
 from .run import JsonLog, LearningCurve, SaveWeights
 
 if TYPE_CHECKING:
@@ -98,10 +98,8 @@ class Trainer:
         self.callbacks = [*own, *callbacks]
         self.history: list[Record] = []
         self.epoch = self.epochs = self.step = self.step_in_epoch = 0
-        self.steps_per_epoch = self.rows_per_epoch = self.batch_size = 0
         self._stopped = False
-        self._shares: list[float] = []
-        self._seed = 0
+        self.feed = Feed(None)
         self._checkpoints: Checkpoints | None = None
 
     def fit(
@@ -120,6 +118,8 @@ class Trainer:
         keep: int = 3,
         resume: str | Path | None = None,
         on_checkpoint_error: OnError = "stop",
+        best: Best | None = None,
+        max_time: float | timedelta | None = None,
     ) -> list[Record]:
         """Train for some epochs.
 
@@ -131,67 +131,50 @@ class Trainer:
             transform: applied to the inputs of each batch of a data set (augmentation).
             seed: of the shuffling; by default the one of `distdl.manual_seed`.
             shares: how much of each global batch each rank gets, see `GlobalBatchSampler`; for a data set.
-            checkpoints: directory for checkpoints, taken while training goes on; one job at a time uses it.
+            checkpoints: directory for checkpoints, taken while training goes on; one job at a time uses it. On SIGTERM
+                or SIGUSR1 on any rank all leave after a step with a checkpoint and the exit code 75 (`Preempted`). By
+                default what `DISTDL_CHECKPOINT_DIR` says, with resume="auto": so `distdl launch --checkpoint-dir`.
             checkpoint_every: steps between two; by default one at the end of each epoch.
-            keep: how many of the newest stay.
+            keep: how many of the newest stay, beside the best.
             resume: "auto" goes on from the newest whole checkpoint in `checkpoints`, if there is one; a path from that
                 one. Model, data, optimizer, callbacks and batch size must be as they were; ranks may be others.
             on_checkpoint_error: "stop" ends the fit when a checkpoint cannot be written, "warn" goes on without.
+            best: which epoch's checkpoint stays, under the name `best`, too; by default `Best()`.
+            max_time: seconds (or a `timedelta`) after which all ranks leave as on SIGTERM.
             trace: file for a timeline of all ranks, see `distdl.parallel.trace`; what became of the time is printed.
 
         Returns:
             A record an epoch: epoch, step, loss, metrics, validation_..., lr, seconds, samples_per_second; with
             several ranks slowest_rank, and by which share of the median rank's time it computes longer.
+
+        Raises:
+            Preempted: the job is to end, and can go on later; uncaught it ends the script with the exit code 75.
         """
         self.epochs = checks.integer("epochs", epochs, 1)
         seed = self.comm.broadcast_object(get_seed() if seed is None else seed)
-        self._seed = seed
-        loader = self._loader(data, batch_size, transform, seed, shares)
-        self._compare_plans()
+        self.feed = make_feed(self.comm, data, batch_size, transform, seed, shares, self._shards)
+        self.feed.compare(self.comm)
         self.history, self._stopped, self.step, self.epoch, self.step_in_epoch = [], False, 0, 0, 0
-        self._checkpoints = None
-        if checkpoints is not None:
-            self._checkpoints = Checkpoints(self, checkpoints, checkpoint_every, keep, on_checkpoint_error)
-        elif resume is not None or checkpoint_every is not None:
-            raise checks.bad_value(
-                "checkpoints", None, "must be a directory where `resume` or `checkpoint_every` is given"
-            )
+        asked = Asked(checkpoints, checkpoint_every, keep, resume, on_checkpoint_error, best, max_time)
+        self._checkpoints = checkpoints_of(self, asked)
         try:
-            resumed = self._resume(resume, loader)
+            resumed = self._checkpoints.resume() if self._checkpoints is not None else None
             if trace is None:
-                self._fit(loader, validation, resumed)
+                self._fit(validation, resumed)
             else:
                 with parallel_trace(trace, self.comm) as timeline:
-                    self._fit(loader, validation, resumed)
+                    self._fit(validation, resumed)
                 self.comm.print(timeline.summary(), file=sys.stderr)
         finally:
             if self._checkpoints is not None:
                 self._checkpoints.close()
         return self.history
 
-    def _resume(self, resume: str | Path | None, loader: Any) -> Meter | None:
-        """Go on from a checkpoint, and return the meter of the epoch that it lies within, if it does."""
-        found = self._checkpoints.resume(resume, loader) if self._checkpoints and resume is not None else None
-        if found is None:
-            return None
-        state, sums = found
-        where = f"in epoch {self.epoch + 1} of {self.epochs}" if self.epoch < self.epochs else "which was the last"
-        self.comm.print(f"distdl: going on after step {self.step}, {where}", file=sys.stderr)
-        if not state["is_within"]:
-            return None
-        meter = Meter(self.metrics, self.comm, self._shards)
-        synchronizer = self.optimizer.synchronizer
-        if isinstance(synchronizer, ReproducibleSynchronizer):
-            meter.load_state(sums, state["metrics"], synchronizer.mine)
-        else:
-            meter.load_state(sums, state["metrics"], [0] if self.comm.rank == 0 else [])
-        return meter
-
-    def _fit(self, loader: Any, validation: Any, resumed: Meter | None) -> None:
+    def _fit(self, validation: Any, resumed: Meter | None) -> None:
         self._call("on_fit_start")
         for epoch in range(self.epoch, self.epochs):
             self.epoch = epoch
-            record = self._epoch(loader, resumed)
+            record = self._epoch(resumed)
             resumed = None
             with spans.span("evaluation and callbacks", "between"):
                 if validation is not None:
@@ -203,7 +186,7 @@ class Trainer:
             if self._checkpoints is not None:
                 # The next epoch has not begun; one that is stopped has no next.
                 self.epoch = self.epochs if is_over else epoch + 1
-                self._checkpoints.save(None, loader)
+                self._checkpoints.after_epoch(record)
                 self.epoch = epoch
             if is_over:
                 break
@@ -222,14 +205,14 @@ class Trainer:
             The value of each metric, the same on all ranks.
         """
         loader = data
-        _check_data(data)
-        if not _is_loader(data):
+        check_data(data)
+        if not is_loader(data):
             sampler = GlobalBatchSampler(
                 len(data), batch_size, self.comm.rank, self.comm.size, shuffle=False, shards=self._shards
             )
             loader = DataLoader(data, batch_sampler=sampler)
         self.synchronize_buffers()
-        meter = Meter(self.metrics, self.comm, self._shards)
+        meter = self.make_meter()
         was_training = self.model.training
         self.model.eval()
         try:
@@ -263,15 +246,24 @@ class Trainer:
             **({"shards": self._shards, **conditions()} if self._shards else {}),
         }
 
-    def plan(self) -> dict[str, Any]:
-        """Return what says which samples a step takes, on any number of ranks."""
-        return {
-            "steps": self.steps_per_epoch,
-            "rows": self.rows_per_epoch,
-            "batch_size": self.batch_size,
-            "shards": self._shards,
-            "seed": self._seed,
-        }
+    @property
+    def batch_size(self) -> int:
+        """Rows of the global batch; 0 where a loader was given."""
+        return self.feed.batch_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch; 0 where a given loader does not say."""
+        return self.feed.steps
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """Rows of an epoch over all ranks; 0 where a loader was given."""
+        return self.feed.rows
+
+    def make_meter(self) -> Meter:
+        """Return what adds up the metrics of an epoch or an evaluation."""
+        return Meter(self.metrics, self.comm, self._shards)
 
     def rows_of_step(self, rows: int) -> int:
         """Return how many rows the step had over all ranks, of which this rank had `rows`."""
@@ -279,58 +271,21 @@ class Trainer:
             return rows * self.comm.size
         return min(self.batch_size, self.rows_per_epoch - (self.step_in_epoch - 1) * self.batch_size)
 
-    def _loader(self, data: Any, batch_size: int | None, transform: Any, seed: int, shares: Sequence[float]) -> Any:
-        _check_data(data)
-        self._shares = [float(share) for share in shares]
-        if _is_loader(data):
-            given = {"batch_size": batch_size, "transform": transform, "shares": self._shares or None}
-            for name, value in given.items():
-                if value is not None:
-                    raise checks.bad_value(name, value, "belongs to the loader that is given")
-            self.batch_size = 0
-            self.steps_per_epoch = len(data) if hasattr(data, "__len__") else 0
-            self.rows_per_epoch = 0
-            return data
-        if batch_size is None:
-            raise checks.bad_value("batch_size", batch_size, "must be given with a data set: rows of the global batch")
-        self.batch_size = checks.integer("batch_size", batch_size, 1)
-        sampler = GlobalBatchSampler(
-            len(data),
-            self.batch_size,
-            self.comm.rank,
-            self.comm.size,
-            shuffle=True,
-            seed=seed,
-            shards=self._shards,
-            shares=shares,
-        )
-        self.steps_per_epoch, self.rows_per_epoch = len(sampler), len(data)
-        return DataLoader(data, batch_sampler=sampler, transform=transform)
-
-    def _compare_plans(self) -> None:
-        """Raise unless all ranks will take the same steps: else some would wait for the others for ever."""
-        apart = disagreement(self.comm, {**self.plan(), "shares": self._shares})
-        if apart is not None:
-            raise PeerError(
-                f"all ranks must take the same steps: rank 0 has {apart.name} = {apart.first} an epoch, "
-                f"rank {apart.rank} has {apart.other}"
-            )
-
-    def _epoch(self, loader: Any, meter: Meter | None) -> Record:
+    def _epoch(self, meter: Meter | None) -> Record:
         if meter is None:
             self.step_in_epoch = 0
-            meter = Meter(self.metrics, self.comm, self._shards)
+            meter = self.make_meter()
         self.model.train()
         self._call("on_epoch_start")
         balance = Balance(self.optimizer.synchronizer)
         start = time.perf_counter()
         rows = 0
-        for x, y in loader:
+        for x, y in self.feed.loader:
             loss = self._step(meter, x, y)
             rows += len(x)
             self._call("on_step_end", loss, len(x))
             if self._checkpoints is not None:
-                self._checkpoints.after_step(meter, loader)
+                self._checkpoints.after_step(meter)
         results = meter.results()
         shares = balance.measure()
         self.synchronize_buffers()
@@ -419,13 +374,3 @@ def _measure(meter: Meter, outputs: Tensor, targets: Any, loss: Tensor, shard: i
     )
     meter.update(outputs.data, targets.data if isinstance(targets, Tensor) else targets, value, weight, shard)
     return value
-
-
-def _check_data(data: Any) -> None:
-    if isinstance(data, (tuple, list)) and data and all(isinstance(part, (np.ndarray, Tensor)) for part in data):
-        raise checks.bad_type("data", data[0].shape, "and others must be a data set: ArrayDataset(inputs, targets)")
-
-
-def _is_loader(data: Any) -> bool:
-    """Say whether `data` yields batches itself: a loader, or an iterable that cannot be indexed."""
-    return isinstance(data, (DataLoader, Iterator)) or not (hasattr(data, "__getitem__") and hasattr(data, "__len__"))

@@ -164,7 +164,7 @@ def test_two_jobs_in_one_directory_are_refused(tmp_path):
     """The kernel keeps the lock, for as long as the first lives."""
     alone = SerialCommunicator()
     trainer = make_trainer(alone)
-    first = module.Checkpoints(trainer, tmp_path)
+    first = module.Checkpoints(trainer, module.Asked(tmp_path))
     with pytest.raises(LaunchError, match="another job writes its checkpoints there"):
         trainer.fit(images(), 1, 16, checkpoints=tmp_path)
     first.close()

@@ -1,0 +1,70 @@
+"""Notice that the job is to end soon: signals of schedulers, and a limit of time.
+
+Slurm sends SIGUSR1 where `--signal` asks for it, and SIGTERM before it kills; Kubernetes and spot machines send
+SIGTERM. Any rank may be told. It only takes a note here: all ranks leave after the same step, see `Checkpoints`.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+
+from ..core import checks
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+REQUEUE = 75
+"""The exit code of a fit that can go on later: EX_TEMPFAIL of sysexits.h, which invites to try again."""
+
+
+class Preempted(SystemExit):
+    """Ends the script on all ranks, after a checkpoint, with the exit code 75: it may be started again, and goes on.
+
+    Attributes:
+        step: how many steps had been taken.
+        reason: why, such as "SIGUSR1 on rank 3".
+    """
+
+    def __init__(self, step: int, reason: str):
+        super().__init__(REQUEUE)
+        self.step, self.reason = step, reason
+
+
+class Notice:
+    """Hears of the coming end on this rank, between `listen` and `close`.
+
+    Args:
+        max_time: seconds (or a `timedelta`) from now on after which the job is to leave; None: no limit.
+    """
+
+    def __init__(self, max_time: float | timedelta | None = None):
+        seconds = max_time.total_seconds() if isinstance(max_time, timedelta) else max_time
+        self.max_time = None if seconds is None else checks.real("max_time", seconds, 0.0)
+        self._start = time.monotonic()
+        self._signal = ""
+        self._before: dict[int, Any] = {}
+
+    def listen(self) -> None:
+        """Take a note of signals from now on. Only a main thread can."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+
+    def close(self) -> None:
+        """Leave signals to whom they belonged before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    @property
+    def reason(self) -> str:
+        """Why the job is to end soon; empty while it is not."""
+        if self._signal or self.max_time is None or time.monotonic() - self._start < self.max_time:
+            return self._signal
+        return f"max_time of {self.max_time:g} s"
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self._signal = signal.Signals(number).name

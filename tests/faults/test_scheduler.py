@@ -1,0 +1,59 @@
+"""A scheduler says that the end is near: all ranks leave after the same step, and the fit goes on elsewhere."""
+
+import os
+import signal
+
+import pytest
+
+from distdl.cluster.launch import mpiexec_family
+from distdl.train.checkpoint import list_checkpoints, verify_checkpoint
+from distdl.train.notice import REQUEUE
+from tests.faults.running import Fit
+from tests.faults.training import STEPS
+from tests.jobs.launching import mpis, strays
+
+pytestmark = pytest.mark.job
+
+
+@pytest.fixture(params=mpis(), ids=lambda path: path.parent.name)
+def binaries(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """The digest of a fit on one rank that nobody disturbs."""
+    fit = Fit(mpis()[0], 1, tmp_path_factory.mktemp("whole"))
+    assert fit.wait() == 0, fit.text
+    return fit.digest
+
+
+@pytest.mark.parametrize(
+    ("number", "to", "ranks", "then"),
+    [
+        (signal.SIGUSR1, "rank", 2, 3),
+        (signal.SIGTERM, "rank", 3, 1),
+        (signal.SIGUSR1, "mpiexec", 2, 4),
+        (signal.SIGTERM, "mpiexec", 2, 2),
+    ],
+)
+def test_a_fit_that_is_told_to_leave_goes_on_to_the_same_bits(binaries, tmp_path, expected, number, to, ranks, then):
+    """In the middle of an epoch, with the last step in a checkpoint, on another number of ranks."""
+    if to == "mpiexec" and number == signal.SIGTERM and mpiexec_family(str(binaries / "mpiexec")) == "openmpi":
+        # It kills its ranks then: `distdl launch` passes SIGTERM on to it as SIGUSR1, see test_supervisor.py.
+        to = "rank"
+    fit = Fit(binaries, ranks, tmp_path, seconds=0.1)
+    fit.reach(12)
+    os.kill(fit.ranks()[-1] if to == "rank" else fit.process.pid, number)
+    assert fit.wait(10 + 5) == REQUEUE, fit.text
+    assert f"distdl: {number.name} on rank {ranks - 1 if to == 'rank' else 0}" in fit.text
+    assert "Traceback" not in fit.text
+    newest = list_checkpoints(fit.checkpoints)[0]
+    assert newest.name == f"checkpoint-{fit.steps[-1]:010d}"
+    assert 12 <= fit.steps[-1] < STEPS
+    assert verify_checkpoint(newest) == []
+    assert strays(fit.mark) == []
+    resumed = Fit(binaries, then, tmp_path)
+    assert resumed.wait() == 0, resumed.text
+    assert resumed.steps == list(range(fit.steps[-1] + 1, STEPS + 1))
+    assert resumed.digest == expected
