@@ -48,12 +48,12 @@ def test_a_fit_that_is_told_to_leave_goes_on_to_the_same_bits(binaries, tmp_path
     assert fit.wait(10 + 5) == REQUEUE, fit.text
     assert f"distdl: {number.name} on rank {ranks - 1 if to == 'rank' else 0}" in fit.text
     assert "Traceback" not in fit.text
-    newest = list_checkpoints(fit.checkpoints)[0]
-    assert newest.name == f"checkpoint-{fit.steps[-1]:010d}"
-    assert 12 <= fit.steps[-1] < STEPS
+    newest, last = list_checkpoints(fit.checkpoints)[0], fit.steps[-1]
+    assert newest.name == f"checkpoint-{last:010d}"
+    assert 12 <= last < STEPS
     assert verify_checkpoint(newest) == []
     assert strays(fit.mark) == []
     resumed = Fit(binaries, then, tmp_path)
     assert resumed.wait() == 0, resumed.text
-    assert resumed.steps == list(range(fit.steps[-1] + 1, STEPS + 1))
+    assert resumed.steps == list(range(last + 1, STEPS + 1))
     assert resumed.digest == expected
