@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -27,11 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"distdl {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
-    launch = commands.add_parser("launch", help="run a script on several ranks of this machine")
-    launch.add_argument("-n", "--ranks", type=int, required=True, help="how many")
-    launch.add_argument("script", help="a Python script")
-    launch.add_argument("arguments", nargs=argparse.REMAINDER, help="what the script gets")
-    launch.set_defaults(run=_launch)
+    _add_launch(commands.add_parser("launch", help="run a script on several ranks, and start it again if it dies"))
 
     doctor = commands.add_parser("doctor", help="say what is wrong with this installation")
     doctor.set_defaults(run=_doctor)
@@ -50,6 +47,21 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_launch(launch: argparse.ArgumentParser) -> None:
+    launch.add_argument("-n", "--ranks", type=int, help="how many; by default as many as the host file has slots")
+    launch.add_argument("--hostfile", help="one host a line, with its slots: name:4, or name slots=4")
+    launch.add_argument("--remote-shell", default="ssh", help="the command that reaches hosts (ssh)")
+    launch.add_argument("--checkpoint-dir", help="where Trainer.fit() keeps checkpoints, and goes on from")
+    launch.add_argument("--max-restarts", type=int, default=0, help="how often a job that dies is started again (0)")
+    launch.add_argument("--min-ranks", type=int, help="go on with so few when hosts are gone; by default with all only")
+    launch.add_argument(
+        "--end-timeout", type=float, default=15.0, help="seconds (15) that mpiexec is given to end after a rank's death"
+    )
+    launch.add_argument("script", help="a Python script")
+    launch.add_argument("arguments", nargs=argparse.REMAINDER, help="what the script gets")
+    launch.set_defaults(run=_launch)
+
+
 def _checkpoint(options: argparse.Namespace) -> int:
     from ..train import inspect
 
@@ -62,9 +74,27 @@ def _checkpoint(options: argparse.Namespace) -> int:
 
 
 def _launch(options: argparse.Namespace) -> int:
-    from ..cluster.launch import launch
+    from ..cluster.supervisor import launch
 
-    return launch(options.ranks, [options.script, *options.arguments])
+    directory = options.checkpoint_dir
+    return launch(
+        [options.script, *options.arguments],
+        options.ranks,
+        options.hostfile,
+        {} if directory is None else {"DISTDL_CHECKPOINT_DIR": os.path.abspath(directory)},
+        min_ranks=options.min_ranks,
+        max_restarts=options.max_restarts,
+        end_timeout=options.end_timeout,
+        remote_shell=options.remote_shell,
+        position=lambda: _newest_checkpoint(directory),
+    )
+
+
+def _newest_checkpoint(directory: str | None) -> str:
+    from ..train.checkpoint import list_checkpoints
+
+    found = list_checkpoints(directory) if directory is not None else []
+    return str(found[0]) if found else ""
 
 
 def _doctor(options: argparse.Namespace) -> int:

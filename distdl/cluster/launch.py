@@ -1,4 +1,4 @@
-"""Starting a script on several ranks with the mpiexec that belongs to mpi4py's MPI library."""
+"""The mpiexec that belongs to mpi4py's MPI library, and its words."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import checks
 from ..core.errors import LaunchError
+from .hosts import Host
 
 _PROBE = """
 import json, os, re
@@ -25,8 +25,6 @@ text = MPI.Get_library_version().replace(chr(0), "").strip().splitlines()[0]
 print(json.dumps({"version": text, "library": found.group(1) if found else ""}))
 """
 PROBE_SECONDS = 60
-
-_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass(frozen=True)
@@ -104,43 +102,37 @@ def mpiexec_family(path: str) -> str:
     return _family(done.stdout + done.stderr)
 
 
-def launch_command(ranks: int, mpiexec: str, family: str, command: Sequence[str]) -> list[str]:
-    """Return the words that start `command` on so many ranks."""
+def launch_command(
+    ranks: int,
+    mpiexec: str,
+    family: str,
+    command: Sequence[str],
+    hosts: Sequence[Host] = (),
+    remote_shell: str = "ssh",
+    exported: Iterable[str] = (),
+) -> list[str]:
+    """Return the words that start `command` on so many ranks.
+
+    Args:
+        ranks: how many.
+        mpiexec, family: of the MPI library.
+        command: the words that each rank runs.
+        hosts: where; empty: wherever mpiexec sees fit.
+        remote_shell: the command that it reaches hosts with.
+        exported: environment variables that ranks on other hosts must have, too.
+    """
     words = [mpiexec, "-n", str(checks.integer("ranks", ranks, 1))]
-    if family == "openmpi":
+    places = ",".join(f"{host.name}:{host.slots}" for host in hosts)
+    is_openmpi = family == "openmpi"
+    if is_openmpi:
         # Open MPI refuses more ranks than cores, and root, unless told.
         words += ["--map-by", ":OVERSUBSCRIBE"]
         words += ["--allow-run-as-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    if hosts:
+        words += ["--host" if is_openmpi else "-hosts", places]
+        if remote_shell != "ssh":
+            told = ["--prtemca", "plm_ssh_agent"] if is_openmpi else ["-launcher", "ssh", "-launcher-exec"]
+            words += [*told, remote_shell]
+        # MPICH exports everything by itself.
+        words += [word for name in exported for word in ("-x", name)] if is_openmpi else []
     return [*words, *command]
-
-
-def launch(ranks: int, script: Sequence[str]) -> int:
-    """Run a Python script and its arguments on so many ranks, and return the job's exit code.
-
-    Raises:
-        LaunchError: no MPI library, or no mpiexec that fits.
-        ArgumentError: the script does not exist.
-    """
-    checks.integer("ranks", ranks, 1)
-    if not Path(script[0]).is_file():
-        raise checks.bad_value("script", script[0], "must be a file")
-    mpi = find_mpi()
-    return _run(launch_command(ranks, find_mpiexec(mpi), mpi.family, [sys.executable, *script]))
-
-
-def _run(words: Sequence[str]) -> int:
-    """Run mpiexec, pass signals on to it, and return its exit code, as a shell would."""
-    job = subprocess.Popen(words)
-
-    def forward(number: int, frame: object) -> None:
-        # A terminal sends Ctrl-C to mpiexec itself; a second one would make it abort at once.
-        if number != signal.SIGINT or not sys.stdin.isatty():
-            job.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, *_FORWARDED)}
-    try:
-        code = job.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return code if code >= 0 else 128 - code

@@ -15,6 +15,7 @@ VARIABLES = {
     "DISTDL_STALL_WARNING": "seconds (6) after which a rank that keeps others waiting is named; 0: never",
     "DISTDL_STALL_TIMEOUT": "seconds (1800) after which such a rank ends the job; 0: never",
     "DISTDL_STALL_TRACES": "1: with the lines of code that led each late rank to where it is",
+    "DISTDL_LAUNCH_ID": "set by distdl launch, which knows the processes of its job by it",
     "DISTDL_CHECKPOINT_DIR": "directory for the checkpoints of Trainer.fit(), which then goes on from the newest",
     "DISTDL_DATA": "directory of data sets",
     "DISTDL_CACHE_DIR": "directory of compiled kernels",

@@ -1,20 +1,17 @@
 """Choosing the mpiexec, and its words."""
 
 import os
-import signal
 import stat
-import sys
-import threading
-import time
 
 import pytest
 
 from distdl.cluster import doctor
 from distdl.cluster import launch as launching
 from distdl.cluster.doctor import Finding, report
-from distdl.cluster.launch import Mpi, find_mpiexec, launch, launch_command
+from distdl.cluster.hosts import Host
+from distdl.cluster.launch import Mpi, find_mpiexec, launch_command
 from distdl.core import settings
-from distdl.core.errors import ArgumentError, LaunchError
+from distdl.core.errors import LaunchError
 
 
 def fake_mpiexec(directory, says):
@@ -80,12 +77,14 @@ def test_words_of_each_mpi(monkeypatch):
     assert "--allow-run-as-root" not in launch_command(3, "mpiexec", "openmpi", ["python"])
 
 
-def test_bad_launches_are_named():
-    """A missing script and a rank count below 1 are refused before anything starts."""
-    with pytest.raises(ArgumentError, match=r"`script` .* must be a file"):
-        launch(2, ["no_such_script.py"])
-    with pytest.raises(ArgumentError, match="`ranks` "):
-        launch(0, ["no_such_script.py"])
+def test_words_for_hosts_of_each_mpi(monkeypatch):
+    """Hosts with their slots, the way to them, and what Open MPI must be told to export."""
+    monkeypatch.setattr(launching.os, "geteuid", lambda: 1000, raising=False)
+    hosts = [Host("a", 2), Host("b", 1)]
+    mpich = launch_command(3, "mpiexec", "mpich", ["python"], hosts, "rsh", ["DISTDL_X"])
+    assert mpich[3:] == ["-hosts", "a:2,b:1", "-launcher", "ssh", "-launcher-exec", "rsh", "python"]
+    openmpi = launch_command(3, "mpiexec", "openmpi", ["python"], hosts, "ssh", ["DISTDL_X"])
+    assert openmpi[5:] == ["--host", "a:2,b:1", "-x", "DISTDL_X", "python"]
 
 
 def test_a_library_that_cannot_be_loaded_is_an_error(monkeypatch):
@@ -160,20 +159,3 @@ def test_a_job_that_does_not_meet_is_a_failure(tmp_path):
     found = doctor._two_ranks(Mpi("MPICH 5.0", "mpich"), path)
     assert found.state == "fail"
     assert "rank 0 of 1" in found.text
-
-
-def test_signals_reach_the_job(tmp_path, monkeypatch):
-    """mpiexec is told of a signal, and its end by one has the code that a shell gives; handlers are put back."""
-    before = signal.getsignal(signal.SIGUSR1)
-    program = "import signal, sys\nsignal.signal(signal.SIGUSR1, lambda *_: sys.exit(9))\nopen(sys.argv[1], 'w')\n"
-    words = [sys.executable, "-c", program + "while True: signal.pause()", str(tmp_path / "ready")]
-
-    def send():
-        while not (tmp_path / "ready").exists():
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGUSR1)
-
-    threading.Thread(target=send).start()
-    assert launching._run(words) == 9
-    assert launching._run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == 128 + 9
-    assert signal.getsignal(signal.SIGUSR1) is before

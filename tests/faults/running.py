@@ -20,18 +20,22 @@ class Fit:
         every: steps between checkpoints.
         seconds: that each step is held up.
         options: more environment variables.
+        launch: options of `distdl launch`, which starts the job then instead of mpiexec.
     """
 
-    def __init__(self, binaries, ranks, directory, every=7, seconds=0.0, options=()):
+    def __init__(self, binaries, ranks, directory, every=7, seconds=0.0, options=(), launch=None):
         self.checkpoints = Path(directory) / "checkpoints"
         self.output = Path(directory) / "output"
         self.mark = f"DISTDL_TEST_MARK={directory}"
-        mpiexec = str(binaries / "mpiexec")
-        script = [str(binaries / "python"), "-m", "tests.faults.training"]
-        command = [*script, str(self.checkpoints), str(every), str(seconds)]
+        python, mpiexec = str(binaries / "python"), str(binaries / "mpiexec")
+        words = [str(ROOT / "tests" / "faults" / "training.py"), str(self.checkpoints), str(every), str(seconds)]
+        command = launch_command(ranks, mpiexec, mpiexec_family(mpiexec), [python, *words])
+        if launch is not None:
+            supervised = ["--checkpoint-dir", str(self.checkpoints), *launch]
+            command = [python, "-m", "distdl", "launch", "-n", str(ranks), *supervised, *words]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                launch_command(ranks, mpiexec, mpiexec_family(mpiexec), command),
+                command,
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "DISTDL_TEST_MARK": str(directory), **dict(options)},
                 stdin=subprocess.DEVNULL,
@@ -66,13 +70,17 @@ class Fit:
             except OSError:
                 continue
             rank = re.search(r"(?:^|\0)(?:PMI_RANK|OMPI_COMM_WORLD_RANK)=(\d+)", environment)
-            if rank and self.mark in environment and b"tests.faults.training" in words:
+            if rank and self.mark in environment and any(word.endswith(b"faults/training.py") for word in words[:2]):
                 found[int(rank[1])] = int(path.name)
         return [found[rank] for rank in sorted(found)]
 
     def reach(self, step, seconds=60):
         """Wait until a step was taken, or the job has ended."""
         wait_for(lambda: self.process.poll() is not None or step in self.steps, seconds)
+
+    def reach_any(self, seconds=60):
+        """Wait until the first step was taken, or the job has ended."""
+        wait_for(lambda: self.process.poll() is not None or self.steps, seconds)
 
     def wait(self, seconds=60):
         """Return the exit code; a job that goes on is killed, and fails the test."""

@@ -1,0 +1,170 @@
+"""One run of mpiexec: what it says is passed on, signals too, and nothing of it stays behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+INTERRUPTED = 130
+"""The exit code of shells for Ctrl-C."""
+
+MARK = "DISTDL_LAUNCH_ID"
+"""The environment variable by which processes of a job are known."""
+
+LOOK_SECONDS = 0.1
+KILL_SECONDS = 5.0
+
+_NEWS = re.compile(rb"distdl: (rank \d+ of \d+ on .*)")
+_EXCEPTION = re.compile(rb"([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning)(?::.*)?)$")
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        code: exit code as a shell gives it.
+        started: seconds since 1970.
+        seconds: how long it ran.
+        news: what the rank that ended the job has said; empty where none did.
+        told: the signal that this process was sent meanwhile, if any.
+    """
+
+    code: int
+    started: float
+    seconds: float
+    news: str = ""
+    told: int | None = None
+
+
+class Attempt:
+    """Runs mpiexec once.
+
+    Args:
+        words: the command.
+        family: of the MPI library, see `Mpi`.
+        environment: variables beside those of this process.
+        end_timeout: seconds that mpiexec is given once a rank has said that the job ends: after a network
+            was cut it can wait for ever.
+    """
+
+    def __init__(self, words: Sequence[str], family: str, environment: Mapping[str, str], end_timeout: float):
+        self._words = list(words)
+        self._family = family
+        self._mark = secrets.token_hex(8)
+        self._environment = {**os.environ, **environment, MARK: self._mark}
+        self._end_timeout = end_timeout
+        self._ends_at: float | None = None
+        self._news = ""
+        self._told: int | None = None
+
+    def run(self) -> Outcome:
+        """Run to the end, and return how it was. Called on a main thread signals are passed on."""
+        started, start = time.time(), time.monotonic()
+        job = subprocess.Popen(self._words, env=self._environment, stderr=subprocess.PIPE)
+        assert job.stderr is not None
+        relay = threading.Thread(target=self._relay, args=(job.stderr,), daemon=True)
+        relay.start()
+        with self._forwarding(job):
+            code = self._wait(job)
+        if code != 0:
+            self._end_strays()
+        # A process that was left running may hold the stream.
+        relay.join(KILL_SECONDS)
+        if not relay.is_alive():
+            job.stderr.close()
+        return Outcome(code, started, time.monotonic() - start, self._news, self._told)
+
+    def _wait(self, job: subprocess.Popen[bytes]) -> int:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = job.wait(LOOK_SECONDS)
+                return code if code >= 0 else 128 - code
+            if self._ends_at is not None and time.monotonic() > self._ends_at:
+                print(f"distdl launch: mpiexec still runs {self._end_timeout:g} s after the end of the job: killed",
+                      file=sys.stderr, flush=True)  # fmt: skip
+                self._ends_at = None
+                job.kill()
+
+    @contextlib.contextmanager
+    def _forwarding(self, job: subprocess.Popen[bytes]) -> Iterator[None]:
+        def forward(number: int, frame: FrameType | None) -> None:
+            self._told = number
+            if number == signal.SIGINT:
+                self._end_soon()
+                # A terminal sends Ctrl-C to mpiexec itself; a second one would make it abort at once.
+                if sys.stdin is not None and sys.stdin.isatty():
+                    return
+            if number == signal.SIGTERM and self._family == "openmpi":
+                # Its mpiexec kills the ranks on SIGTERM; SIGUSR1 it passes on, and means the same to a fit.
+                number = signal.SIGUSR1
+            job.send_signal(number)
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, forward) for number in _FORWARDED}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _end_soon(self) -> None:
+        if self._ends_at is None:
+            self._ends_at = time.monotonic() + self._end_timeout
+
+    def _relay(self, stream: IO[bytes]) -> None:
+        """Pass on what the job says on standard error, and keep the bad news."""
+        rest = b""
+        while chunk := os.read(stream.fileno(), 1 << 16):
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.buffer.write(chunk)
+                sys.stderr.flush()
+            *lines, rest = (rest + chunk).split(b"\n")
+            rest = rest[-(1 << 16) :]
+            for line in lines:
+                self._hear(line)
+
+    def _hear(self, line: bytes) -> None:
+        if not self._news:
+            if found := _NEWS.match(line):
+                self._news = found[1].decode(errors="replace").rstrip()
+                self._end_soon()
+        elif self._news.endswith("uncaught exception, the job ends") and (found := _EXCEPTION.match(line)):
+            self._news = self._news.removesuffix("uncaught exception, the job ends") + found[1].decode(errors="replace")
+
+    def _end_strays(self) -> None:
+        """Kill what is left of the job on this machine."""
+        deadline = time.monotonic() + KILL_SECONDS
+        while found := marked(self._mark):
+            if time.monotonic() > deadline:
+                for process in found:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(process, signal.SIGKILL)
+                return
+            time.sleep(LOOK_SECONDS)
+
+
+def marked(mark: str) -> list[int]:
+    """Return the processes of this machine with that mark in their environment; none where /proc does not tell."""
+    words = f"{MARK}={mark}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if words in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found

@@ -1,0 +1,227 @@
+"""Keeps a job alive: after a death it starts again, from the newest checkpoint, on the hosts that are left.
+
+What is restarted is the whole job, as torchrun does: no MPI library lets ranks that have lost one go on safely in all
+its versions.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..core import checks
+from ..core.errors import LaunchError
+from ..core.files import StrPath
+from .attempt import INTERRUPTED, MARK, Attempt, Outcome
+from .hosts import Host, read_hosts
+from .launch import find_mpi, find_mpiexec, launch_command
+
+REQUEUE = 75
+"""The exit code of a job that has left in good order, to go on later: whoever told it to decides when."""
+
+USAGE = 2
+"""The exit code for a wrong command line, as argparse gives it: it would be wrong again."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+REACH_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to run, and how it is kept alive.
+
+    Attributes:
+        command: the words that each rank runs.
+        mpiexec, family: of the MPI library.
+        ranks: how many.
+        hosts: where; empty: wherever mpiexec sees fit.
+        min_ranks: with how few it may go on when hosts are gone; None: with all only.
+        max_restarts: how often it is started again.
+        end_timeout: seconds that mpiexec is given to end when a rank has ended the job.
+        remote_shell: the command that mpiexec reaches hosts with.
+        environment: more variables of the ranks.
+        position: says what the newest checkpoint is; empty: there is none, or nobody knows.
+    """
+
+    command: Sequence[str]
+    mpiexec: str
+    family: str
+    ranks: int
+    hosts: Sequence[Host] = ()
+    min_ranks: int | None = None
+    max_restarts: int = 0
+    end_timeout: float = 15.0
+    remote_shell: str = "ssh"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    position: Callable[[], str] = str
+
+    def __post_init__(self) -> None:
+        checks.integer("ranks", self.ranks, 1)
+        checks.integer("max_restarts", self.max_restarts, 0)
+        checks.real("end_timeout", self.end_timeout, above=0.0)
+        if self.min_ranks is not None:
+            checks.integer("min_ranks", self.min_ranks, 1)
+            if self.min_ranks > self.ranks:
+                raise checks.bad_value("min_ranks", self.min_ranks, f"must be at most {self.ranks}, the ranks")
+        slots = sum(host.slots for host in self.hosts)
+        if self.hosts and self.ranks > slots:
+            raise checks.bad_value("ranks", self.ranks, f"must be at most {slots}, the slots of all hosts")
+
+
+def launch(
+    script: Sequence[str],
+    ranks: int | None = None,
+    hostfile: StrPath | None = None,
+    environment: Mapping[str, str] | None = None,
+    **options: Any,
+) -> int:
+    """Run a Python script and its arguments on several ranks, and return the job's exit code.
+
+    Args:
+        script: path and arguments.
+        ranks: how many; by default as many as the host file has slots.
+        hostfile: where; see `read_hosts`.
+        environment: more variables of the ranks.
+        options: `min_ranks` and others, see `Job`.
+
+    Raises:
+        LaunchError: no MPI library, no mpiexec that fits, or hosts that cannot be reached.
+        ArgumentError: the script does not exist, or an option breaks a rule.
+        FileFormatError: the host file is damaged.
+    """
+    if not Path(script[0]).is_file():
+        raise checks.bad_value("script", script[0], "must be a file")
+    hosts = [] if hostfile is None else read_hosts(hostfile)
+    if ranks is None:
+        if not hosts:
+            raise checks.bad_value("ranks", ranks, "must be given where no host file says how many slots there are")
+        ranks = sum(host.slots for host in hosts)
+    checks.integer("ranks", ranks, 1)
+    mpi = find_mpi()
+    command = [sys.executable, *script]
+    job = Job(command, find_mpiexec(mpi), mpi.family, ranks, hosts, environment=environment or {}, **options)
+    return supervise(job)
+
+
+def supervise(job: Job) -> int:
+    """Run a job to its end, start it again after a death, and return the exit code of the last run.
+
+    Raises:
+        LaunchError: too few hosts can be reached from the start.
+    """
+    outcomes: list[Outcome] = []
+    while True:
+        hosts, gone = _reachable(job)
+        ranks = min(job.ranks, sum(host.slots for host in hosts)) if job.hosts else job.ranks
+        if ranks < (job.min_ranks or job.ranks):
+            outcome = _too_few(job, ranks, gone, is_first=not outcomes)
+        else:
+            if gone:
+                _say(f"{', '.join(gone)} cannot be reached: {ranks} of {job.ranks} ranks, on the hosts that are left")
+            words = launch_command(ranks, job.mpiexec, job.family, job.command, hosts, job.remote_shell, _exported(job))
+            outcome = Attempt(words, job.family, job.environment, job.end_timeout).run()
+        outcomes.append(outcome)
+        if not _is_death(outcome) or len(outcomes) > job.max_restarts:
+            break
+        code = _pause(job, outcomes)
+        if code is not None:
+            return code
+    if _is_death(outcome) and job.max_restarts:
+        _say(_report(outcomes))
+    return INTERRUPTED if outcome.told == signal.SIGINT else outcome.code
+
+
+def _is_death(outcome: Outcome) -> bool:
+    return outcome.told is None and outcome.code not in (0, USAGE, REQUEUE, INTERRUPTED)
+
+
+def _reachable(job: Job) -> tuple[list[Host], list[str]]:
+    """Return the hosts that answer, and the names of those that do not."""
+    if not job.hosts:
+        return [], []
+    with ThreadPoolExecutor(min(32, len(job.hosts))) as pool:
+        answers = list(pool.map(lambda host: _is_local(host) or _answers(host, job.remote_shell), job.hosts))
+    gone = [host.name for host, is_there in zip(job.hosts, answers, strict=True) if not is_there]
+    return [host for host in job.hosts if host.name not in gone], gone
+
+
+def _is_local(host: Host) -> bool:
+    return host.name in ("localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn())
+
+
+def _exported(job: Job) -> list[str]:
+    ours = {name for name in os.environ if name.startswith(("DISTDL_", "OMP_", "PYTHON"))}
+    return sorted({MARK, *ours, *job.environment})
+
+
+def _answers(host: Host, remote_shell: str) -> bool:
+    options = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={REACH_SECONDS}"] if remote_shell == "ssh" else []
+    try:
+        done = subprocess.run(
+            [remote_shell, *options, host.name, "true"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=2 * REACH_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    except OSError as error:
+        raise LaunchError(f"{remote_shell}, the way to other hosts, cannot be run: {error.strerror}") from error
+    return done.returncode == 0
+
+
+def _too_few(job: Job, ranks: int, gone: Sequence[str], is_first: bool) -> Outcome:
+    needed = "at least --min-ranks" if job.min_ranks is not None else "all"
+    news = f"{', '.join(gone)} cannot be reached by {job.remote_shell}: {ranks} ranks are left, {needed} "
+    news += f"{job.min_ranks or job.ranks} are needed"
+    if is_first:
+        raise LaunchError(news)
+    return Outcome(1, time.time(), 0.0, news)
+
+
+def _pause(job: Job, outcomes: Sequence[Outcome]) -> int | None:
+    """Say what has died, and wait a while; return an exit code if a signal ends the wait."""
+    seconds = min(FIRST_PAUSE * 2 ** (len(outcomes) - 1), LONGEST_PAUSE)
+    position = job.position()
+    start = f"from {position}" if position else "from the start"
+    _say(f"{_line(outcomes[-1])}; restart {len(outcomes)} of {job.max_restarts} in {seconds:g} s, {start}")
+    told: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, lambda number, frame: told.append(number)) for number in numbers}
+    deadline = time.monotonic() + seconds
+    try:
+        while not told and time.monotonic() < deadline:
+            time.sleep(min(0.1, seconds))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if not told:
+        return None
+    # Nothing is running: all that there is to keep is in the checkpoint.
+    return INTERRUPTED if told[0] == signal.SIGINT else REQUEUE
+
+
+def _report(outcomes: Sequence[Outcome]) -> str:
+    lines = [f"gave up after {len(outcomes) - 1} restart{'s' if len(outcomes) != 2 else ''}:"]
+    for number, outcome in enumerate(outcomes, 1):
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(outcome.started))
+        lines.append(f"  {number}. started {started}: {_line(outcome)}")
+    return "\n".join(lines)
+
+
+def _line(outcome: Outcome) -> str:
+    return f"died after {outcome.seconds:.0f} s with exit code {outcome.code}: {outcome.news or 'no rank said why'}"
+
+
+def _say(text: str) -> None:
+    print(f"distdl launch: {text}", file=sys.stderr, flush=True)
