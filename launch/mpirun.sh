@@ -2,6 +2,8 @@
 # Runs a script on one machine, or on the hosts of a host file.
 #   launch/mpirun.sh examples/digits_cnn.py --epochs 5
 #   RANKS=8 HOSTS=hosts.txt launch/mpirun.sh examples/digits_cnn.py
+# Exit code 75: the training was told to leave (SIGUSR1), and goes on when it is started again. `distdl launch` also
+# starts it again when it dies, and passes SIGTERM on, which mpiexec of Open MPI does not.
 set -eu
 : "${1:?usage: launch/mpirun.sh script.py [arguments]}"
 

@@ -249,7 +249,7 @@ class Checkpoints:
         self.best.value, self.best_step = best.get("value"), best.get("step")
         is_over = trainer.epoch >= trainer.epochs
         where = "which was the last" if is_over else f"in epoch {trainer.epoch + 1} of {trainer.epochs}"
-        comm.print(f"distdl: going on after step {trainer.step}, {where}", file=sys.stderr)
+        comm.print(f"distdl: going on after step {trainer.step}, {where}, from {self.directory}", file=sys.stderr)
         return self._meter(state, arrays["metrics"]["sums"]) if state["is_within"] else None
 
     def _meter(self, state: dict[str, Any], sums: np.ndarray) -> Meter:
