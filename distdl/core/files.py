@@ -112,6 +112,15 @@ def write_durably(path: StrPath, content: bytes | bytearray | memoryview) -> Non
     sync_directory(path.parent)
 
 
+def make_directory(directory: Path) -> None:
+    """Make a directory, and those above it, that survive a crash."""
+    if directory.is_dir():
+        return
+    make_directory(directory.parent)
+    directory.mkdir(exist_ok=True)
+    sync_directory(directory.parent)
+
+
 def sync_directory(directory: Path) -> None:
     """See to it that names in a directory (new files, renamed ones) survive a crash."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

@@ -21,7 +21,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.errors import FileFormatError, MissingDataError
-from ..core.files import StrPath, bad_file, check_declared, file_size, read_bounded, sync_directory, write_durably
+from ..core.files import (
+    StrPath,
+    bad_file,
+    check_declared,
+    file_size,
+    make_directory,
+    read_bounded,
+    sync_directory,
+    write_durably,
+)
 from ..version import __version__
 
 FORMAT = 1
@@ -33,7 +42,7 @@ Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
 _NAME = re.compile(r"checkpoint-(\d{10})")
 _FILE = re.compile(r"[a-z][a-z_]*\.(safetensors|json)")
-_UNFINISHED = re.compile(r"\.checkpoint-\d{10}\.[0-9a-f]{8}\.(tmp|old)")
+_UNFINISHED = re.compile(r"\.(checkpoint-\d{10}|best)\.[0-9a-f]{8}\.(tmp|old)")
 
 
 class Checkpoint(NamedTuple):
@@ -61,7 +70,7 @@ def write_checkpoint(directory: StrPath, step: int, arrays: Arrays, state: Mappi
     from safetensors.numpy import save
 
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     target = checkpoint_path(directory, step)
     working = directory / f".{target.name}.{secrets.token_hex(4)}.tmp"
     working.mkdir()
@@ -104,6 +113,8 @@ def _replace(working: Path, target: Path) -> None:
     old = working.with_suffix(".old")
     os.rename(target, old)
     os.rename(working, target)
+    # Else a crash might remove what the old one held, and keep its name.
+    sync_directory(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -124,7 +135,7 @@ def tidy_checkpoints(directory: StrPath, keep: int, spare: Path | None = None) -
     for path in doomed:
         # First the manifest: what is half removed must not look whole.
         with contextlib.suppress(OSError):
-            (path / MANIFEST).unlink()
+            (path if path.is_symlink() else path / MANIFEST).unlink()
         shutil.rmtree(path, ignore_errors=True)
 
 
