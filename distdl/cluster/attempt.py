@@ -11,14 +11,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
-INTERRUPTED = 130
-"""The exit code of shells for Ctrl-C."""
+from ..comm.telling import UNCAUGHT
+from ..core.signals import handle
 
 MARK = "DISTDL_LAUNCH_ID"
 """The environment variable by which processes of a job are known."""
@@ -78,8 +78,11 @@ class Attempt:
         assert job.stderr is not None
         relay = threading.Thread(target=self._relay, args=(job.stderr,), daemon=True)
         relay.start()
-        with self._forwarding(job):
+        restore = self._forward(job)
+        try:
             code = self._wait(job)
+        finally:
+            restore()
         if code != 0:
             self._end_strays()
         # A process that was left running may hold the stream.
@@ -94,13 +97,11 @@ class Attempt:
                 code = job.wait(LOOK_SECONDS)
                 return code if code >= 0 else 128 - code
             if self._ends_at is not None and time.monotonic() > self._ends_at:
-                print(f"distdl launch: mpiexec still runs {self._end_timeout:g} s after the end of the job: killed",
-                      file=sys.stderr, flush=True)  # fmt: skip
+                say(f"mpiexec still runs {self._end_timeout:g} s after the end of the job: killed")
                 self._ends_at = None
                 job.kill()
 
-    @contextlib.contextmanager
-    def _forwarding(self, job: subprocess.Popen[bytes]) -> Iterator[None]:
+    def _forward(self, job: subprocess.Popen[bytes]) -> Callable[[], None]:
         def forward(number: int, frame: FrameType | None) -> None:
             self._told = number
             if number == signal.SIGINT:
@@ -113,15 +114,7 @@ class Attempt:
                 number = signal.SIGUSR1
             job.send_signal(number)
 
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, forward) for number in _FORWARDED}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return handle(_FORWARDED, forward)
 
     def _end_soon(self) -> None:
         if self._ends_at is None:
@@ -144,8 +137,8 @@ class Attempt:
             if found := _NEWS.match(line):
                 self._news = found[1].decode(errors="replace").rstrip()
                 self._end_soon()
-        elif self._news.endswith("uncaught exception, the job ends") and (found := _EXCEPTION.match(line)):
-            self._news = self._news.removesuffix("uncaught exception, the job ends") + found[1].decode(errors="replace")
+        elif self._news.endswith(UNCAUGHT) and (found := _EXCEPTION.match(line)):
+            self._news = self._news.removesuffix(UNCAUGHT) + found[1].decode(errors="replace")
 
     def _end_strays(self) -> None:
         """Kill what is left of the job on this machine."""
@@ -157,6 +150,11 @@ class Attempt:
                         os.kill(process, signal.SIGKILL)
                 return
             time.sleep(LOOK_SECONDS)
+
+
+def say(text: str) -> None:
+    """Print a line of the launcher's own."""
+    print(f"distdl launch: {text}", file=sys.stderr, flush=True)
 
 
 def marked(mark: str) -> list[int]:

@@ -18,18 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core import checks
+from ..core import checks, settings
 from ..core.errors import LaunchError
+from ..core.exit_codes import INTERRUPTED, REQUEUE, USAGE
 from ..core.files import StrPath
-from .attempt import INTERRUPTED, MARK, Attempt, Outcome
+from ..core.signals import handle
+from .attempt import MARK, Attempt, Outcome, say
 from .hosts import Host, read_hosts
 from .launch import find_mpi, find_mpiexec, launch_command
-
-REQUEUE = 75
-"""The exit code of a job that has left in good order, to go on later: whoever told it to decides when."""
-
-USAGE = 2
-"""The exit code for a wrong command line, as argparse gives it: it would be wrong again."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 REACH_SECONDS = 10
@@ -62,10 +58,9 @@ class Job:
     end_timeout: float = 15.0
     remote_shell: str = "ssh"
     environment: Mapping[str, str] = field(default_factory=dict)
-    position: Callable[[], str] = str
+    position: Callable[[], str] = lambda: ""
 
     def __post_init__(self) -> None:
-        checks.integer("ranks", self.ranks, 1)
         checks.integer("max_restarts", self.max_restarts, 0)
         checks.real("end_timeout", self.end_timeout, above=0.0)
         if self.min_ranks is not None:
@@ -126,7 +121,7 @@ def supervise(job: Job) -> int:
             outcome = _too_few(job, ranks, gone, is_first=not outcomes)
         else:
             if gone:
-                _say(f"{', '.join(gone)} cannot be reached: {ranks} of {job.ranks} ranks, on the hosts that are left")
+                say(f"{', '.join(gone)} cannot be reached: {ranks} of {job.ranks} ranks, on the hosts that are left")
             words = launch_command(ranks, job.mpiexec, job.family, job.command, hosts, job.remote_shell, _exported(job))
             outcome = Attempt(words, job.family, job.environment, job.end_timeout).run()
         outcomes.append(outcome)
@@ -136,7 +131,7 @@ def supervise(job: Job) -> int:
         if code is not None:
             return code
     if _is_death(outcome) and job.max_restarts:
-        _say(_report(outcomes))
+        say(_report(outcomes))
     return INTERRUPTED if outcome.told == signal.SIGINT else outcome.code
 
 
@@ -159,8 +154,8 @@ def _is_local(host: Host) -> bool:
 
 
 def _exported(job: Job) -> list[str]:
-    ours = {name for name in os.environ if name.startswith(("DISTDL_", "OMP_", "PYTHON"))}
-    return sorted({MARK, *ours, *job.environment})
+    others = {name for name in os.environ if name.startswith(("OMP_", "PYTHON"))}
+    return sorted({MARK, *settings.present(), *others, *job.environment})
 
 
 def _answers(host: Host, remote_shell: str) -> bool:
@@ -194,17 +189,16 @@ def _pause(job: Job, outcomes: Sequence[Outcome]) -> int | None:
     seconds = min(FIRST_PAUSE * 2 ** (len(outcomes) - 1), LONGEST_PAUSE)
     position = job.position()
     start = f"from {position}" if position else "from the start"
-    _say(f"{_line(outcomes[-1])}; restart {len(outcomes)} of {job.max_restarts} in {seconds:g} s, {start}")
+    say(f"{_line(outcomes[-1])}; restart {len(outcomes)} of {job.max_restarts} in {seconds:g} s, {start}")
     told: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, lambda number, frame: told.append(number)) for number in numbers}
+    restore = handle(numbers, lambda number, frame: told.append(number))
     deadline = time.monotonic() + seconds
     try:
         while not told and time.monotonic() < deadline:
             time.sleep(min(0.1, seconds))
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()
     if not told:
         return None
     # Nothing is running: all that there is to keep is in the checkpoint.
@@ -221,7 +215,3 @@ def _report(outcomes: Sequence[Outcome]) -> str:
 
 def _line(outcome: Outcome) -> str:
     return f"died after {outcome.seconds:.0f} s with exit code {outcome.code}: {outcome.news or 'no rank said why'}"
-
-
-def _say(text: str) -> None:
-    print(f"distdl launch: {text}", file=sys.stderr, flush=True)

@@ -10,10 +10,9 @@ import traceback
 from types import TracebackType
 from typing import Any, NoReturn
 
+from ..core.exit_codes import INTERRUPTED
 from .leaving import Leaving
-
-INTERRUPTED = 130
-"""The exit code of shells for Ctrl-C."""
+from .telling import UNCAUGHT
 
 
 class Hooks:
@@ -46,7 +45,7 @@ class Hooks:
         else:
             text = "".join(traceback.format_exception(kind, error, where))
             is_from_mpi = kind.__module__.partition(".")[0] == "mpi4py"
-            self._leaving.end(1, f"uncaught exception, the job ends\n{text}", is_from_mpi=is_from_mpi)
+            self._leaving.end(1, f"{UNCAUGHT}\n{text}", is_from_mpi=is_from_mpi)
 
     def exit(self, status: Any = None) -> NoReturn:
         """Stand in for `sys.exit`."""

@@ -105,10 +105,14 @@ def timeline_path() -> Path | None:
     return _path("DISTDL_TIMELINE")
 
 
+def present() -> list[str]:
+    """List variables that begin like ours, as they are set."""
+    return sorted(name for name in os.environ if name.startswith("DISTDL_"))
+
+
 def unknown() -> list[str]:
     """List variables that begin like ours but mean nothing: slips of the pen."""
-    ours = {name for name in os.environ if name.startswith("DISTDL_") and not name.startswith("DISTDL_TEST_")}
-    return sorted(ours - set(VARIABLES))
+    return [name for name in present() if name not in VARIABLES and not name.startswith("DISTDL_TEST_")]
 
 
 def _get(name: str) -> str:

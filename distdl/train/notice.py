@@ -7,18 +7,16 @@ SIGTERM. Any rank may be told. It only takes a note here: all ranks leave after 
 from __future__ import annotations
 
 import signal
-import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from types import FrameType
-from typing import Any
 
 from ..core import checks
+from ..core.exit_codes import REQUEUE
+from ..core.signals import handle
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-
-REQUEUE = 75
-"""The exit code of a fit that can go on later: EX_TEMPFAIL of sysexits.h, which invites to try again."""
 
 
 class Preempted(SystemExit):
@@ -46,18 +44,15 @@ class Notice:
         self.max_time = None if seconds is None else checks.real("max_time", seconds, 0.0)
         self._start = time.monotonic()
         self._signal = ""
-        self._before: dict[int, Any] = {}
+        self._restore: Callable[[], None] = lambda: None
 
     def listen(self) -> None:
         """Take a note of signals from now on. Only a main thread can."""
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        self._restore = handle(SIGNALS, self._hear)
 
     def close(self) -> None:
         """Leave signals to whom they belonged before."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        self._restore()
 
     @property
     def reason(self) -> str:

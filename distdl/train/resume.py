@@ -13,7 +13,9 @@ import numpy as np
 
 from ..core import checks, settings
 from ..core.errors import FileFormatError, LaunchError, MissingDataError, PeerError
+from ..core.exit_codes import REQUEUE
 from ..core.filelock import FileLock
+from ..core.files import make_directory
 from ..parallel import ReproducibleSynchronizer
 from .callbacks import Best, Record
 from .capture import capture, restore
@@ -28,7 +30,7 @@ from .checkpoint import (
     write_checkpoint,
 )
 from .metrics import Meter
-from .notice import REQUEUE, Notice, Preempted
+from .notice import Notice, Preempted
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -106,7 +108,7 @@ class Checkpoints:
         self._notice.listen()
 
     def _take_lock(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self.directory)
         if not self._lock.acquire(0):
             raise LaunchError(f"{self.directory}: another job writes its checkpoints there")
         tidy_checkpoints(self.directory, sys.maxsize)

@@ -6,32 +6,19 @@ import signal
 
 import pytest
 
-from distdl.train.notice import REQUEUE
+from distdl.core.exit_codes import REQUEUE
 from tests.faults.running import Fit
-from tests.jobs.launching import mpis, strays
+from tests.jobs.launching import strays
 
 pytestmark = pytest.mark.job
 
 OPTIONS = ("--max-restarts", "3")
 
 
-@pytest.fixture(params=mpis(), ids=lambda path: path.parent.name)
-def binaries(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    """The digest of a fit on one rank that nobody disturbs."""
-    fit = Fit(mpis()[0], 1, tmp_path_factory.mktemp("whole"))
-    assert fit.wait() == 0, fit.text
-    return fit.digest
-
-
 def test_a_job_whose_ranks_are_killed_again_and_again(binaries, tmp_path, expected):
     """Goes on from its checkpoints, says what died, and leaves no process behind."""
-    fit = Fit(binaries, 2, tmp_path, every=5, seconds=0.05, launch=OPTIONS)
-    for step, rank in ((8, 1), (19, 0)):
+    fit = Fit(binaries, 2, tmp_path, every=5, seconds=0.15, launch=OPTIONS)
+    for step, rank in ((7, 1), (17, 0)):
         fit.reach(step)
         os.kill(fit.ranks()[rank], signal.SIGKILL)
     assert fit.wait(120) == 0, fit.text

@@ -6,26 +6,13 @@ import signal
 import pytest
 
 from distdl.cluster.launch import mpiexec_family
+from distdl.core.exit_codes import REQUEUE
 from distdl.train.checkpoint import list_checkpoints, verify_checkpoint
-from distdl.train.notice import REQUEUE
 from tests.faults.running import Fit
 from tests.faults.training import STEPS
-from tests.jobs.launching import mpis, strays
+from tests.jobs.launching import strays
 
 pytestmark = pytest.mark.job
-
-
-@pytest.fixture(params=mpis(), ids=lambda path: path.parent.name)
-def binaries(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    """The digest of a fit on one rank that nobody disturbs."""
-    fit = Fit(mpis()[0], 1, tmp_path_factory.mktemp("whole"))
-    assert fit.wait() == 0, fit.text
-    return fit.digest
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,20 @@
+"""What the tests of disturbed jobs share."""
+
+import pytest
+
+from tests.faults.running import Fit
+from tests.jobs.launching import mpis
+
+
+@pytest.fixture(params=mpis(), ids=lambda path: path.parent.name)
+def binaries(request):
+    """The directory of mpiexec and Python, of each MPI."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def expected(tmp_path_factory):
+    """The digest of a fit on one rank that nobody disturbs."""
+    fit = Fit(mpis()[0], 1, tmp_path_factory.mktemp("whole"))
+    assert fit.wait() == 0, fit.text
+    return fit.digest
