@@ -13,15 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import IO
 
 from ..comm.telling import UNCAUGHT
 from ..core.signals import handle
-
-MARK = "DISTDL_LAUNCH_ID"
-"""The environment variable by which processes of a job are known."""
+from .processes import MARK, LocalRanks, marked
 
 LOOK_SECONDS = 0.1
 KILL_SECONDS = 5.0
@@ -39,7 +36,7 @@ class Outcome:
         code: exit code as a shell gives it.
         started: seconds since 1970.
         seconds: how long it ran.
-        news: what the rank that ended the job has said; empty where none did.
+        news: what the rank that ended the job has said, or which ended first; empty where nobody knows.
         told: the signal that this process was sent meanwhile, if any.
     """
 
@@ -79,27 +76,28 @@ class Attempt:
         relay = threading.Thread(target=self._relay, args=(job.stderr,), daemon=True)
         relay.start()
         restore = self._forward(job)
+        ranks = LocalRanks(self._mark)
         try:
-            code = self._wait(job)
+            code = self._wait(job, ranks)
         finally:
             restore()
+            ranks.close()
         if code != 0:
             self._end_strays()
         # A process that was left running may hold the stream.
         relay.join(KILL_SECONDS)
         if not relay.is_alive():
             job.stderr.close()
-        return Outcome(code, started, time.monotonic() - start, self._news, self._told)
+        return Outcome(code, started, time.monotonic() - start, self._news or ranks.first_death, self._told)
 
-    def _wait(self, job: subprocess.Popen[bytes]) -> int:
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = job.wait(LOOK_SECONDS)
-                return code if code >= 0 else 128 - code
+    def _wait(self, job: subprocess.Popen[bytes], ranks: LocalRanks) -> int:
+        while (code := job.poll()) is None:
+            ranks.wait(LOOK_SECONDS)
             if self._ends_at is not None and time.monotonic() > self._ends_at:
                 say(f"mpiexec still runs {self._end_timeout:g} s after the end of the job: killed")
                 self._ends_at = None
                 job.kill()
+        return code if code >= 0 else 128 - code
 
     def _forward(self, job: subprocess.Popen[bytes]) -> Callable[[], None]:
         def forward(number: int, frame: FrameType | None) -> None:
@@ -155,14 +153,3 @@ class Attempt:
 def say(text: str) -> None:
     """Print a line of the launcher's own."""
     print(f"distdl launch: {text}", file=sys.stderr, flush=True)
-
-
-def marked(mark: str) -> list[int]:
-    """Return the processes of this machine with that mark in their environment; none where /proc does not tell."""
-    words = f"{MARK}={mark}".encode()
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if words in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-    return found

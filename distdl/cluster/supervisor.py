@@ -23,9 +23,10 @@ from ..core.errors import LaunchError
 from ..core.exit_codes import INTERRUPTED, REQUEUE, USAGE
 from ..core.files import StrPath
 from ..core.signals import handle
-from .attempt import MARK, Attempt, Outcome, say
+from .attempt import Attempt, Outcome, say
 from .hosts import Host, read_hosts
 from .launch import find_mpi, find_mpiexec, launch_command
+from .processes import MARK
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 REACH_SECONDS = 10

@@ -1,6 +1,7 @@
 """The supervisor, with stand-ins for mpiexec and for the way to other hosts."""
 
 import os
+import re
 import signal
 import stat
 import sys
@@ -10,8 +11,9 @@ import time
 import pytest
 
 from distdl.cluster import supervisor
-from distdl.cluster.attempt import Attempt, marked
+from distdl.cluster.attempt import Attempt
 from distdl.cluster.hosts import Host
+from distdl.cluster.processes import marked
 from distdl.cluster.supervisor import Job, launch, supervise
 from distdl.core.errors import ArgumentError, LaunchError
 
@@ -101,7 +103,16 @@ def test_what_a_dead_job_leaves_behind_is_killed(program, tmp_path, monkeypatch)
     deadline = time.monotonic() + 5
     while marked(attempt._mark) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert marked(attempt._mark) == []
+    assert not marked(attempt._mark)
+
+
+def test_a_rank_that_could_not_be_named_by_others_is_named(program, monkeypatch, capfd):
+    """Its launcher has killed them, too; by who ended first. Processes that a rank has started are none."""
+    monkeypatch.setattr("distdl.cluster.processes.LOOK_SECONDS", 0.0)
+    ranks = "PMI_RANK=0 sleep 20 & zero=$!; PMI_RANK=1 sh -c 'sleep 20 & wait' & one=$!"
+    text = f"{ranks}; sleep 0.5; kill -9 $one; sleep 0.2; kill -9 $zero; exit 9"
+    assert supervise(job(program(text), max_restarts=1)) == 9
+    assert re.search(r"exit code 9: rank 1 \(\S+, process \d+\) has died; restart 1 of 1", capfd.readouterr().err)
 
 
 @pytest.mark.parametrize(("family", "expected"), [("mpich", 15), ("openmpi", 10)])
