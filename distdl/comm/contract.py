@@ -38,7 +38,7 @@ class Call(NamedTuple):
         kind: "allreduce", "barrier" ...
         op: how an allreduce combines, else "".
         dtype, shape: of the array; None where plain numbers are given, and for both where there is nothing.
-        root: of a broadcast, else -1.
+        root: of a broadcast; of an allreduce which of the arrays that ranks share; else -1.
         clock: steps taken before.
         label: what is meant, "" if the caller has not said.
         signature: what must be the same on all ranks.
@@ -57,7 +57,8 @@ class Call(NamedTuple):
     def __str__(self) -> str:
         of = "" if self.shape is None else f" of {self.dtype or 'numbers'} {self.shape}"
         by = f" ({self.op})" if self.op not in ("", "sum") else ""
-        root = f" from rank {self.root}" if self.root >= 0 else ""
+        which = "of array" if self.kind == "allreduce" else "from rank"
+        root = f" {which} {self.root}" if self.root >= 0 else ""
         label = f", {self.label}" if self.label else ""
         after = f", after {self.clock} steps" if self.clock else ""
         return f"{self.kind}{by}{of}{root}{label}{after}"

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+import weakref
 from typing import Any
 
 import numpy as np
 
+from ..core import memory
 from ..core.errors import PeerError
 from ..core.places import users_place
 from .base import MAX_TAG, Communicator
 from .contract import Call, difference
+from .node_tree import SharedArray
+from .nodes import Nodes
+from .shared import share
 from .tree import Tree, rescale
 
 _WHOLE_BYTES = 1 << 13, 1 << 18
@@ -52,6 +57,8 @@ class MPICommunicator(Communicator):
         self.family: list[MPICommunicator] = parent.family if parent else []
         self.family.append(self)
         self._tree = Tree(self.handle)
+        self._nodes: Nodes | None = None
+        self._shared: dict[int, SharedArray] = {}
         self._whole_from, self._whole_to = _WHOLE_BYTES if self.size == 2 else (0, -1)
         self._in_place = MPI.IN_PLACE
         self._mpi_allreduce = self.handle.Allreduce
@@ -113,7 +120,33 @@ class MPICommunicator(Communicator):
         part = self.handle.Split(self._mpi.UNDEFINED if color is None else color, key)
         return None if part == self._mpi.COMM_NULL else MPICommunicator(self, part, name)
 
+    def _zeros(self, size: int, dtype: np.dtype, in_tree_order: bool) -> np.ndarray:
+        self._agree()
+        if self._nodes is None:
+            self._nodes = Nodes(self.handle)
+        nodes = self._nodes
+        if not size or not nodes.is_shared or (in_tree_order and not nodes.keeps_order):
+            return memory.zeros(size, dtype)
+        parts = share(nodes.local, size * dtype.itemsize)
+        agreed = np.array([parts is not None], np.int8)
+        self._mpi_allreduce(self._in_place, agreed, self._mpi.MIN)
+        if parts is None or not agreed[0]:
+            return memory.zeros(size, dtype)
+        arrays = [part.view(dtype) for part in parts]
+        array: np.ndarray = arrays[nodes.place][:]
+        self._shared[id(array)] = SharedArray(nodes, arrays, self.collectives)
+        weakref.finalize(array, self._shared.pop, id(array)).atexit = False
+        return array
+
+    def _number_of(self, array: np.ndarray) -> int:
+        shared = self._shared.get(id(array))
+        return -1 if shared is None else shared.number
+
     def _allreduce(self, array: np.ndarray, op: str, scale: float) -> None:
+        shared = self._shared.get(id(array))
+        if shared is not None:
+            shared.allreduce(_COMBINE[op], scale, self._tag())
+            return
         # MPI does not promise that an allreduce gives all ranks the same bits, and one of MPICH's does
         # not. But two ranks can only compute a + b.
         if op == "sum" and self._whole_from < array.nbytes <= self._whole_to:
@@ -122,11 +155,14 @@ class MPICommunicator(Communicator):
             if scale != 1.0:
                 rescale(array, scale)
         elif self.size > 1:
-            assert self.call is not None
-            tag = MAX_TAG + 1 + self.call.signature % self._tags
-            self._tree.allreduce(array.reshape(-1), _COMBINE[op], scale, tag)
+            self._tree.allreduce(array.reshape(-1), _COMBINE[op], scale, self._tag())
         else:
             rescale(array, scale)
+
+    def _tag(self) -> int:
+        """Return a tag for the messages of the collective that has begun."""
+        assert self.call is not None
+        return MAX_TAG + 1 + self.call.signature % self._tags
 
     def _broadcast(self, array: np.ndarray, root: int) -> None:
         self._agree()

@@ -35,13 +35,14 @@ class Tree:
 
     def __init__(self, handle: Any):
         self._handle = handle
-        rank, size = handle.Get_rank(), handle.Get_size()
-        self._width = 1 << (size.bit_length() - 1)
-        self._extra = size - self._width
-        self._is_paired = rank < 2 * self._extra
+        rank = handle.Get_rank()
+        ranks = leaves(handle.Get_size())
+        self._width = len(ranks)
+        self._leaf = next(leaf for leaf, members in enumerate(ranks) if rank in members)
+        self._ranks = [members[0] for members in ranks]
+        self._is_paired = len(ranks[self._leaf]) == 2
         self._neighbour = rank ^ 1
         self._is_left_out = self._is_paired and rank % 2 == 1
-        self._leaf = rank // 2 if self._is_paired else rank - self._extra
 
     def allreduce(self, flat: np.ndarray, combine: np.ufunc, scale: float, tag: int) -> None:
         """Combine a flat array over all ranks in place, and multiply the result by `scale`.
@@ -71,7 +72,7 @@ class Tree:
         received = memory.empty(flat.shape, flat.dtype)
         distance = 1
         while distance < self._width:
-            peer = self._rank(self._leaf ^ distance)
+            peer = self._ranks[self._leaf ^ distance]
             self._handle.Sendrecv(flat, peer, tag, received, peer, tag)
             combine(flat, received, out=flat)
             distance *= 2
@@ -85,7 +86,7 @@ class Tree:
             halves = mine[:middle], mine[middle:]
             is_upper = bool(self._leaf & distance)
             mine, theirs = halves[is_upper], halves[not is_upper]
-            peer = self._rank(self._leaf ^ distance)
+            peer = self._ranks[self._leaf ^ distance]
             distance *= 2
             self._exchange(mine, theirs, peer, combine, scale if distance == self._width else 1.0, tag)
             way.append((peer, mine, theirs))
@@ -104,8 +105,12 @@ class Tree:
             combine(block, arrived, out=block)
             rescale(block, scale)
 
-    def _rank(self, leaf: int) -> int:
-        return 2 * leaf if leaf < self._extra else leaf + self._extra
+
+def leaves(size: int) -> list[tuple[int, ...]]:
+    """Return the ranks of each leaf: of so many that are more than a power of two, the first share a leaf in pairs."""
+    width = 1 << (size.bit_length() - 1)
+    extra = size - width
+    return [(2 * leaf, 2 * leaf + 1) if leaf < extra else (leaf + extra,) for leaf in range(width)]
 
 
 def rescale(array: np.ndarray, scale: float) -> None:

@@ -84,6 +84,14 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return block.view(np.ndarray)
 
 
+def zeros(size: int, dtype: Any) -> np.ndarray:
+    """Return a flat array of zeros, not from the pool, that begins at a multiple of 64 bytes."""
+    dtype = np.dtype(dtype)
+    raw = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size * dtype.itemsize].view(dtype)
+
+
 def is_view(array: np.ndarray) -> bool:
     """Say whether an array looks at the memory of another."""
     return array.base is not None and type(array.base) is not _Block

@@ -1,10 +1,11 @@
 """Flat gradient buckets: what backward writes into is what goes over the wire."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..autograd import Parameter
+from ..core import memory
 from . import lockstep
 
 _ALIGNMENT = 64
@@ -12,6 +13,9 @@ _ALIGNMENT = 64
 
 WEIGHT_SLOTS = 2
 """The sum of weights travels as two numbers, the rounded sum and what rounding cut off."""
+
+Zeros = Callable[[int, np.dtype], np.ndarray]
+"""Gives an array of so many zeros, which starts on a cache line."""
 
 Earlier = tuple[np.ndarray, list[bool]]
 """Gradients of a bucket put aside, and which parameters had one."""
@@ -26,6 +30,7 @@ class Bucket:
 
     Args:
         parameters: of one dtype; each gets its view as the place of its gradient.
+        zeros: gives the array.
 
     Attributes:
         flat: all of it; what is reduced.
@@ -35,7 +40,7 @@ class Bucket:
         numbers: those of `Lockstep`.
     """
 
-    def __init__(self, parameters: Sequence[Parameter]):
+    def __init__(self, parameters: Sequence[Parameter], zeros: Zeros = memory.zeros):
         self.parameters = list(parameters)
         dtype = parameters[0].dtype
         step = _ALIGNMENT // dtype.itemsize
@@ -45,7 +50,7 @@ class Bucket:
             starts.append(end)
             end += -(-parameter.size // step) * step
         slots = WEIGHT_SLOTS, 1, 1, lockstep.SLOTS, len(self.parameters)
-        self.flat = aligned_zeros(end + sum(slots), dtype)
+        self.flat = zeros(end + sum(slots), dtype)
         self.gradients, behind = self.flat[:end], self.flat[end:]
         parts = np.split(behind, np.cumsum(slots)[:-1])
         self._weight, self.done, self.leaving, self.numbers, self._used = parts
@@ -115,14 +120,7 @@ class Bucket:
             np.multiply(self.gradients, rounded, out=self.gradients)
 
 
-def aligned_zeros(size: int, dtype: np.dtype) -> np.ndarray:
-    """Return a flat array of zeros that starts on a cache line."""
-    raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + size * dtype.itemsize].view(dtype)
-
-
-def make_buckets(parameters: Sequence[Parameter], bucket_bytes: int) -> list[Bucket]:
+def group(parameters: Sequence[Parameter], bucket_bytes: int) -> list[list[Parameter]]:
     """Cut parameters into buckets of at most about `bucket_bytes`, last parameters first.
 
     Backward finds the gradients of the last layers first, so that their bucket is full first.
@@ -136,4 +134,4 @@ def make_buckets(parameters: Sequence[Parameter], bucket_bytes: int) -> list[Buc
             groups.append(open_groups.pop(kind))
         open_groups.setdefault(kind, []).append(parameter)
         sizes[kind] = (sizes[kind] if len(open_groups[kind]) > 1 else 0) + parameter.data.nbytes
-    return [Bucket(group) for group in [*groups, *open_groups.values()]]
+    return [*groups, *open_groups.values()]

@@ -40,7 +40,7 @@ class Costs(NamedTuple):
 
 def measure(comm: Communicator) -> Costs:
     """Measure for a fifth of a second or so; all ranks get the same."""
-    small, large = np.zeros(_SMALL // 4, np.float32), np.zeros(_LARGE // 4, np.float32)
+    small, large = comm.zeros(_SMALL // 4), comm.zeros(_LARGE // 4)
     latency = _slowest(comm, lambda: comm.allreduce(small), 4 * _REPEATS)
     each = _slowest(comm, lambda: comm.allreduce(large), _REPEATS)
     count = max(1, round(_SECONDS / each))

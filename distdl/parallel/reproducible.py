@@ -14,6 +14,8 @@ import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..core import random, threads
 from ..core.errors import ArgumentError, DistdlError, PeerError
 from ..core.shards import check_shards, rows_of
@@ -85,6 +87,10 @@ class ReproducibleSynchronizer(GradientSynchronizer):
         threads.fix_sums()
         # Once: at close(), or when nobody needs this any more.
         self._free_sums = weakref.finalize(self, threads.free_sums)
+
+    def _zeros(self, size: int, dtype: np.dtype) -> np.ndarray:
+        # The tree of ranks is the upper part of the tree of shards.
+        return self._reducing.zeros(size, dtype, in_tree_order=True)
 
     def close(self) -> None:
         super().close()

@@ -21,11 +21,13 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..autograd import Parameter
 from ..core import checks, spans
 from ..core.errors import ArgumentError, DistdlError
 from .background import Background
-from .bucket import Bucket, Earlier, make_buckets
+from .bucket import Bucket, Earlier, group
 from .lockstep import Lockstep
 from .plan import Auto, choose
 from .start import broadcast_start
@@ -99,18 +101,22 @@ class GradientSynchronizer:
         self._earlier: list[Earlier] = []
         broadcast_start(comm, named, self.named_buffers)
         self.plan = choose(comm, sum(parameter.data.nbytes for _, parameter in named), bucket_bytes, overlap)
-        self.buckets: list[Bucket] = make_buckets([parameter for _, parameter in named], self.plan.bucket_bytes)
-        self._own_parameters()
-        self._missing = [0] * len(self.buckets)
+        groups = group([parameter for _, parameter in named], self.plan.bucket_bytes)
+        self._missing = [0] * len(groups)
         self._started = 0
         self._background: Background | None = None
         # A last bucket, an only one above all, is full when the pass is over.
-        if self.plan.overlap and comm.size > 1 and len(self.buckets) > 1:
+        if self.plan.overlap and comm.size > 1 and len(groups) > 1:
             self._background = Background()
             part = comm.split(0, comm.rank)
             assert part is not None
             comm = part
         self._reducing = comm
+        self.buckets = [Bucket(parameters, self._zeros) for parameters in groups]
+        self._own_parameters()
+
+    def _zeros(self, size: int, dtype: np.dtype) -> np.ndarray:
+        return self._reducing.zeros(size, dtype)
 
     def _own_parameters(self) -> None:
         self._places: dict[int, int] = {}
