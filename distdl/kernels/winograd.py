@@ -52,12 +52,17 @@ _B = np.array(
 _A = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], np.float64).T
 
 
-def plane_size(block: int, channels: int) -> int:
-    """Return the floats of one plane of a block: 64 bytes more than it holds.
+def plane_size(rows: int, columns: int) -> int:
+    """Return the floats of one plane of so many: 64 bytes more than it holds.
 
-    So the planes of a tile do not meet in one set of the cache, as at multiples of 4 KiB they would.
+    So elements of one place on all planes do not meet in one set of the cache, as at multiples of 4 KiB they would.
     """
-    return block * channels + LANES
+    return rows * columns + LANES
+
+
+def weight_panels(u: np.ndarray, inputs: int) -> np.ndarray:
+    """Return the weights on planes of `plane_size` as (36, panels of outputs, inputs, 16)."""
+    return u[:, :-LANES].reshape(PLANES, -1, inputs, LANES)
 
 
 @helper
@@ -116,7 +121,7 @@ def _winograd_forward(
     height, width = extents(y, taps)
     tiles = _tiles_of(x, before, (-(-height // 4), -(-width // 4)), 6)
     planes = np.einsum("pa,qb,nhwpqc->nhwabc", _B, _B, tiles)
-    weights = u.swapaxes(1, 2).reshape(6, 6, x.shape[3], -1)[..., : y.shape[3]]
+    weights = weight_panels(u, x.shape[3]).swapaxes(1, 2).reshape(6, 6, x.shape[3], -1)[..., : y.shape[3]]
     results = np.einsum("ai,bj,nhwabc,abck->nhiwjk", _A, _A, planes, weights, optimize=True)
     pixels = results.reshape(len(y), 4 * results.shape[1], 4 * results.shape[3], y.shape[3])[:, :height, :width] + bias
     finish(pixels, relu, y, taps)
@@ -142,6 +147,7 @@ def winograd_forward(x, u, bias, relu, before, v, lines, y, taps):  # type: igno
     plane = v.shape[1]
     channels = -(-max(inputs, outputs) // LANES) * LANES
     block = _block(v, channels)
+    panels = -(-outputs // LANES)
     floor = fill(np.float32(0) if relu else LOWEST)
     # Not as literals, for each of which the tile would be compiled anew.
     none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
@@ -162,8 +168,8 @@ def winograd_forward(x, u, bias, relu, before, v, lines, y, taps):  # type: igno
                     plane + at + c, plane,
                 )  # fmt: skip
         for p in range(PLANES):
-            for panel in range(u.shape[1]):
-                b0 = (p * u.shape[1] + panel) * inputs * LANES
+            for panel in range(panels):
+                b0 = p * u.shape[1] + panel * inputs * LANES
                 c0 = p * plane + panel * LANES
                 tile(
                     planes, (p + 1) * plane, channels, none, weights, b0, wide, once, inputs, zero(),
@@ -207,11 +213,12 @@ def _winograd_backward(
         db[: dy.shape[3]] = dy.sum(axis=(0, 1, 2), dtype=np.float64)
     if du.size:
         planes = np.einsum("pa,qb,nhwpqc->nhwabc", _B, _B, _tiles_of(x, before, _counts(dy), 6))
-        du.fill(0)
+        sums = du[:, :-LANES].reshape(PLANES, x.shape[3], -1)
+        sums.fill(0)
         gradients = np.einsum("nhwabc,nhwabk->abck", planes, tiles, optimize=True)
-        du[..., : dy.shape[3]] = gradients.reshape(PLANES, x.shape[3], -1)
+        sums[..., : dy.shape[3]] = gradients.reshape(PLANES, x.shape[3], -1)
     if dx.size:
-        weights = u.swapaxes(1, 2).reshape(6, 6, dy.shape[3], -1)[..., : dx.shape[3]]
+        weights = weight_panels(u, dy.shape[3]).swapaxes(1, 2).reshape(6, 6, dy.shape[3], -1)[..., : dx.shape[3]]
         pixels = np.einsum("pa,qb,nhwabk,abkc->nhwpqc", _B, _B, tiles, weights, optimize=True)
         padded = np.zeros((len(dx), *(4 * count + 2 for count in _counts(dy)), dx.shape[3]))
         for h in range(pixels.shape[1]):
@@ -228,7 +235,7 @@ def winograd_backward(x, dy, y, masked, taps, u, before, v, m, lines, dx, du, db
 
     masked: a ReLU gave y, so dy counts only where y > 0; else y may be empty. taps: if it has channels, dy is
     the gradient of 2x2 windows whose greatest values they tell. u: the transform of the weights with inputs and
-    outputs exchanged (3, 3, outputs, inputs). dx like x; du (36, inputs, outputs rounded up to 16); db (outputs
+    outputs exchanged. dx like x; du (36, plane size of inputs and of outputs rounded up to 16); db (outputs
     rounded up to 16,). Working memory: v and m (36, plane size), lines as there.
     """
     height, width, inputs = x.shape[1:]
@@ -246,7 +253,8 @@ def winograd_backward(x, dy, y, masked, taps, u, before, v, m, lines, dx, du, db
     needs_x, needs_w = dx.size > 0, du.size > 0
     db[:] = 0
     if len(dy) == 0:
-        sums[:] = 0
+        for p in range(du.shape[0]):
+            du[p, : du.shape[1] - LANES] = 0
     pixels = dx.shape[1] * dx.shape[2] * inputs
     part = np.empty(db.size, np.float32)
     tiles = len(dy) * down * across
@@ -284,9 +292,11 @@ def winograd_backward(x, dy, y, masked, taps, u, before, v, m, lines, dx, du, db
             db[k] += part[k]
         for p in range(PLANES):
             if needs_w:
-                _multiply_weights(inner, outer, p, plane, channels, count, inputs, du.shape[2], sums, first > 0)
+                _multiply_weights(
+                    inner, outer, p, plane, channels, count, inputs, outputs, sums, du.shape[1], first > 0
+                )  # fmt: skip
             if needs_x:
-                _multiply_inputs(outer, weights, u.shape[1], p, plane, channels, count, outputs, inner)
+                _multiply_inputs(outer, weights, u.shape[1], p, plane, channels, count, inputs, outputs, inner)
         if needs_x:
             for t in range(count):
                 n, top, left = _place(first + t, down, across)
@@ -301,24 +311,25 @@ def winograd_backward(x, dy, y, masked, taps, u, before, v, m, lines, dx, du, db
 
 
 @helper
-def _multiply_weights(v, m, p, plane, channels, count, inputs, width, du, adds):  # type: ignore[no-untyped-def]
-    """du[p] = V' dM, + du[p] if `adds`."""
+def _multiply_weights(v, m, p, plane, channels, count, inputs, outputs, du, size, adds):  # type: ignore[no-untyped-def]
+    """du[p] = V' dM, + du[p] if `adds`; planes of du have that size."""
     at = p * plane
     none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
+    width = -(-outputs // LANES) * LANES
     for k in range(0, width, LANES):
-        c0 = p * inputs * width + k
+        c0 = p * size + k
         outer_products(
             v, at, none, channels, m, at + k, channels, once, count, du, c0, width, inputs, wide, adds
         )  # fmt: skip
 
 
 @helper
-def _multiply_inputs(m, u, panels, p, plane, channels, count, outputs, v):  # type: ignore[no-untyped-def]
-    """dV[p] = dM U', written over V[p]."""
+def _multiply_inputs(m, u, size, p, plane, channels, count, inputs, outputs, v):  # type: ignore[no-untyped-def]
+    """dV[p] = dM U', written over V[p]; planes of u have that size."""
     at = p * plane
     none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
-    for panel in range(panels):
-        b0 = (p * panels + panel) * outputs * LANES
+    for panel in range(-(-inputs // LANES)):
+        b0 = p * size + panel * outputs * LANES
         tile(
             m, at, channels, none, u, b0, wide, once, outputs, zero(), v, at + panel * LANES, channels, wide,
             fill(LOWEST), -(-count // ROWS),

@@ -45,15 +45,16 @@ class Winograd:
         self, x: np.ndarray, w: np.ndarray, ending: Ending, dy: np.ndarray, dx: bool, dw: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray]:
         g = self.g
-        empty = _NONE.reshape(0, 0, 0, 0)
+        empty, no_weights = _NONE.reshape(0, 0, 0, 0), _NONE.reshape(0, 0)
         gradient = memory.empty(x.shape, np.float32) if dx else empty
         # The adjoint takes the weights with inputs and outputs exchanged.
-        u = self._transform(np.ascontiguousarray(w.swapaxes(2, 3))) if dx else empty
+        u = self._transform(w, exchanged=True) if dx else no_weights
 
         def differentiate(part: slice) -> tuple[np.ndarray | None, np.ndarray]:
-            du = _NONE.reshape(0, 0, 0)
+            du = no_weights
             if dw is not None:
-                du = scratch("winograd du", (winograd.PLANES, g.inputs, _whole(g.outputs)), np.float32)
+                size = winograd.plane_size(g.inputs, _whole(g.outputs))
+                du = scratch("winograd du", (winograd.PLANES, size), np.float32)
             plane = self._plane(self._block())
             planes = [scratch(f"winograd {name}", (winograd.PLANES, plane), np.float32) for name in ("v", "m")]
             db = np.empty(_whole(g.outputs), np.float32)
@@ -90,10 +91,13 @@ class Winograd:
     def _plane(self, tiles: int) -> int:
         return winograd.plane_size(tiles, _whole(max(self.g.inputs, self.g.outputs)))
 
-    def _transform(self, w: np.ndarray) -> np.ndarray:
+    def _transform(self, w: np.ndarray, exchanged: bool = False) -> np.ndarray:
         inputs, outputs = w.shape[2:]
-        u = scratch("winograd u", (winograd.PLANES, _whole(outputs) // LANES, inputs, LANES), np.float32)
-        winograd_weights.winograd_weights(w, _lines(), u)
+        if exchanged:
+            inputs, outputs = outputs, inputs
+        u = scratch("winograd u", (winograd.PLANES, winograd.plane_size(inputs, _whole(outputs))), np.float32)
+        block = scratch("winograd block", (9 * LANES * LANES,), np.float32)
+        winograd_weights.winograd_weights(w, exchanged, _lines(), block, u)
         return u
 
 

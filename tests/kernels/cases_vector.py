@@ -107,22 +107,28 @@ def planes(count: int, channels: int) -> np.ndarray:
 
 
 def transformed(rng: Generator, dtype: Any, inputs: int, outputs: int) -> np.ndarray:
-    u = np.zeros((winograd.PLANES, whole(outputs) // LANES, inputs, LANES), dtype)
-    weights.winograd_weights(normal(rng, dtype, 3, 3, inputs, outputs), lines(), u)
+    u = np.zeros((winograd.PLANES, winograd.plane_size(inputs, whole(outputs))), dtype)
+    weights.winograd_weights(normal(rng, dtype, 3, 3, inputs, outputs), False, lines(), block(), u)
     return u
+
+
+def block() -> np.ndarray:
+    return np.empty(9 * LANES * LANES, np.float32)
 
 
 @case
 def winograd_weights(rng: Generator, dtype: Any) -> Draw:
-    for inputs, outputs in ((1, 1), (16, 16), (5, 35)):
-        u = normal(rng, dtype, winograd.PLANES, whole(outputs) // LANES, inputs, LANES)
-        yield normal(rng, dtype, 3, 3, inputs, outputs), lines(), u
+    for inputs, outputs in ((1, 1), (16, 16), (5, 35), (35, 5)):
+        for exchanged in (False, True):
+            shape = (outputs, inputs) if exchanged else (inputs, outputs)
+            u = normal(rng, dtype, winograd.PLANES, winograd.plane_size(inputs, whole(outputs)))
+            yield normal(rng, dtype, 3, 3, *shape), exchanged, lines(), block(), u
 
 
 @case
 def winograd_weight_gradient(rng: Generator, dtype: Any) -> Draw:
     for inputs, outputs in ((1, 1), (16, 16), (5, 35)):
-        du = normal(rng, dtype, winograd.PLANES, inputs, whole(outputs))
+        du = normal(rng, dtype, winograd.PLANES, winograd.plane_size(inputs, whole(outputs)))
         yield du, lines(), normal(rng, dtype, 3, 3, inputs, outputs)
 
 
@@ -157,14 +163,14 @@ def winograd_backward(rng: Generator, dtype: Any) -> Draw:
     for x, before, dy in convolved(rng, dtype):
         u = transformed(rng, dtype, dy.shape[3], x.shape[3])
         memory = [planes(winograd.PLANES, max(x.shape[3], dy.shape[3])) for _ in range(2)]
-        du = normal(rng, dtype, winograd.PLANES, x.shape[3], whole(dy.shape[3]))
+        du = normal(rng, dtype, winograd.PLANES, winograd.plane_size(x.shape[3], whole(dy.shape[3])))
         db = normal(rng, dtype, whole(dy.shape[3]))
         db[dy.shape[3] :] = 0
         arguments = x, dy, normal(rng, dtype, *dy.shape)
         empty = none(dtype)
         yield *arguments, True, empty, u, before, *memory, lines(), x.copy(), du, db
-        yield *arguments, False, empty, u, before, *memory, lines(), x.copy(), np.empty((0, 0, 0), dtype), db
-        yield *arguments, False, empty, empty, before, *memory, lines(), empty, du, db[:0]
+        yield *arguments, False, empty, u, before, *memory, lines(), x.copy(), np.empty((0, 0), dtype), db
+        yield *arguments, False, empty, np.empty((0, 0), dtype), before, *memory, lines(), empty, du, db[:0]
         if min(dy.shape[1:3]) > 1:
             gradient, taps = windowed(rng, dy)
             yield x, gradient, empty, True, taps, u, before, *memory, lines(), x.copy(), du, db
