@@ -123,7 +123,7 @@ def _settings() -> Finding:
     if unknown:
         text = f"{', '.join(unknown)} means nothing; there are {', '.join(settings.VARIABLES)}"
         return Finding("warn", "settings", text)
-    given = [f"{name}={os.environ[name]}" for name in settings.VARIABLES if name in os.environ]
+    given = [f"{name}={said}" for name in settings.VARIABLES if (said := settings.value(name))]
     return Finding("ok", "settings", ", ".join(given) or "none of the environment variables of distdl is set")
 
 

@@ -7,13 +7,25 @@ import contextlib
 import errno
 import os
 import secrets
-import stat
 from pathlib import Path
 
 from . import checks, settings
-from .errors import FileFormatError, MissingDataError
+from .errors import MissingDataError
+from .file_errors import StrPath, bad_file, file_size
 
-StrPath = str | os.PathLike[str]
+__all__ = [
+    "DEFLATE_RATIO",
+    "StrPath",
+    "bad_file",
+    "check_declared",
+    "file_size",
+    "make_directory",
+    "read_bounded",
+    "read_limit",
+    "set_read_limit",
+    "sync_directory",
+    "write_durably",
+]
 
 DEFLATE_RATIO = 1032
 """The most that DEFLATE (gzip, zip) can expand: 258 bytes from two bits."""
@@ -37,32 +49,6 @@ def read_limit() -> int:
     if _State.limit is not None:
         return _State.limit
     return settings.max_file_bytes() or _DEFAULT_LIMIT
-
-
-def bad_file(path: StrPath, rule: str, offset: int | None = None) -> FileFormatError:
-    """Build (not raise) the error for a file whose content breaks `rule`, at byte `offset`."""
-    place = "" if offset is None else f", byte {offset}"
-    return FileFormatError(f"{os.fspath(path)}{place}: {rule}")
-
-
-def file_size(path: StrPath) -> int:
-    """Return the size in bytes of a regular file that can be read, or raise.
-
-    Raises:
-        MissingDataError: there is no such file.
-        FileFormatError: it is a directory or a device, or must not be read.
-    """
-    try:
-        status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise MissingDataError(f"{os.fspath(path)}: no such file") from None
-    except OSError as error:
-        raise bad_file(path, f"cannot be read: {error.strerror}") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise bad_file(path, "must be a regular file")
-    if not os.access(path, os.R_OK):
-        raise bad_file(path, "cannot be read: permission denied")
-    return status.st_size
 
 
 def check_declared(path: StrPath, what: str, declared: int, available: int, offset: int | None = None) -> None:

@@ -1,14 +1,17 @@
-"""The environment variables that distdl reads; nowhere else are they read."""
+"""The environment variables that distdl reads, and the file that may stand in for them; nowhere else are they read."""
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from pathlib import Path
 
 from . import checks
+from .config import read_config
 
 VARIABLES = {
+    "DISTDL_CONFIG": "file of settings (TOML) for variables that are not set",
     "DISTDL_COMM": "auto (the default), serial or mpi: over what ranks talk",
     "DISTDL_NUM_THREADS": "threads of each rank, instead of its share of the node's cores",
     "DISTDL_CONTROL_ADDRESS": "HOST or HOST:PORT of rank 0 for the control channel, where that is not found",
@@ -27,6 +30,9 @@ VARIABLES = {
 }
 """What each variable means."""
 
+CONFIGURABLE = [name for name in VARIABLES if name != "DISTDL_CONFIG"]
+"""What a file of settings may set."""
+
 
 def comm_kind() -> str:
     """Return over what ranks talk: "auto", "serial" or "mpi"."""
@@ -40,12 +46,12 @@ def num_threads() -> int | None:
 
 def control_address() -> tuple[str, int] | None:
     """Return (host, port) where rank 0 is told to listen, port 0 for any; None where nobody has said."""
-    value = _get("DISTDL_CONTROL_ADDRESS")
-    if not value:
+    said = _get("DISTDL_CONTROL_ADDRESS")
+    if not said:
         return None
-    host, _, port = value.partition(":")
+    host, _, port = said.partition(":")
     if not host or not (port or "0").isdecimal() or int(port or 0) > 65535:
-        raise checks.bad_value("DISTDL_CONTROL_ADDRESS", value, "must be HOST or HOST:PORT")
+        raise checks.bad_value("DISTDL_CONTROL_ADDRESS", said, "must be HOST or HOST:PORT")
     return host, int(port or 0)
 
 
@@ -86,8 +92,8 @@ def exact() -> bool:
 
 def overlap() -> bool | None:
     """Return whether gradients are to be reduced while backward() runs; None where nobody has said."""
-    value = checks.one_of("DISTDL_OVERLAP", _get("DISTDL_OVERLAP") or "auto", ("auto", "0", "1"))
-    return None if value == "auto" else value == "1"
+    said = checks.one_of("DISTDL_OVERLAP", _get("DISTDL_OVERLAP") or "auto", ("auto", "0", "1"))
+    return None if said == "auto" else said == "1"
 
 
 def bucket_bytes() -> int | None:
@@ -115,32 +121,42 @@ def unknown() -> list[str]:
     return [name for name in present() if name not in VARIABLES and not name.startswith("DISTDL_TEST_")]
 
 
+def value(name: str) -> str:
+    """Return what a variable says, else what the file of settings does; "" where nobody has said."""
+    return os.environ.get(name) or _config(os.environ.get("DISTDL_CONFIG", "")).get(name, "")
+
+
+@functools.cache
+def _config(path: str) -> dict[str, str]:
+    return read_config(path, CONFIGURABLE) if path else {}
+
+
 def _get(name: str) -> str:
-    return os.environ.get(name, "").strip()
+    return value(name).strip()
 
 
 def _path(name: str) -> Path | None:
-    value = os.environ.get(name, "")
-    return Path(value) if value else None
+    found = value(name)
+    return Path(found) if found else None
 
 
 def _positive(name: str) -> int | None:
-    value = _get(name)
-    if not value:
+    said = _get(name)
+    if not said:
         return None
-    if not value.isdecimal() or int(value) < 1:
-        raise checks.bad_value(name, value, "must be an integer >= 1")
-    return int(value)
+    if not said.isdecimal() or int(said) < 1:
+        raise checks.bad_value(name, said, "must be an integer >= 1")
+    return int(said)
 
 
 def _seconds(name: str, default: float) -> float:
-    value = _get(name)
-    if not value:
+    said = _get(name)
+    if not said:
         return default
     try:
-        seconds = float(value)
+        seconds = float(said)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise checks.bad_value(name, value, "must be a number of seconds >= 0")
+        raise checks.bad_value(name, said, "must be a number of seconds >= 0")
     return seconds or math.inf
