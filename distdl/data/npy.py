@@ -4,6 +4,7 @@ Formats: numpy.lib.format (versions 1 and 2), and ZIP for .npz. Nothing is unpic
 """
 
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -17,8 +18,15 @@ from ..core.files import DEFLATE_RATIO, StrPath, bad_file, check_declared, file_
 from .dataset import ArrayDataset
 
 _CHUNK = 1 << 20
+
+_MOST_DIRECTORY_BYTES = 2 << 20
+"""Of a ZIP file's central directory: about thirty thousand members, each of which takes a kilobyte in memory."""
+
 _LOCAL_HEADER = 30
 """Bytes of a ZIP member's own header before its name; the lengths of name and extra field are its last four."""
+
+_ELSEWHERE = (1 << 32) - 1
+"""Stands for a length that the record of large files has."""
 
 
 class _Header(NamedTuple):
@@ -86,6 +94,7 @@ def read_npz(path: StrPath, names: Sequence[str] | None = None) -> dict[str, np.
     """
     available = file_size(path)
     try:
+        _check_directory(path, available)
         with zipfile.ZipFile(path) as archive:
             members = _members(path, archive, available)
             for name in names or ():
@@ -94,6 +103,26 @@ def read_npz(path: StrPath, names: Sequence[str] | None = None) -> dict[str, np.
             return {name: _read_member(path, archive, members[name]) for name in names or members}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise bad_file(path, f"must be a whole .npz file ({error})") from error
+
+
+def _check_directory(path: StrPath, available: int) -> None:
+    """Raise if the central directory is too large to be read whole, which zipfile does.
+
+    Its length stands in the record at the end of the file, and for large files in another one before that
+    (APPNOTE.TXT 6.3, sections 4.3.14 and 4.3.16, https://pkware.com/appnote).
+    """
+    with open(path, "rb") as file:
+        file.seek(max(0, available - (1 << 16) - 98))
+        tail = file.read()
+    length = 0
+    for signature, at, width in ((b"PK\5\6", 12, 4), (b"PK\6\6", 40, 8)):
+        # All of them: which one counts is up to what else stands there.
+        for found in re.finditer(re.escape(signature), tail):
+            declared = int.from_bytes(tail[found.start() + at : found.start() + at + width], "little")
+            length = max(length, declared if declared != _ELSEWHERE else 0)
+    if length > _MOST_DIRECTORY_BYTES:
+        rule = f"has a directory of {length} bytes, more than the {_MOST_DIRECTORY_BYTES} of thirty thousand arrays"
+        raise bad_file(path, rule)
 
 
 def _members(path: StrPath, archive: zipfile.ZipFile, available: int) -> dict[str, zipfile.ZipInfo]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..core import checks, files, settings, threads
 from ..core.errors import ArgumentError
+from ..core.json_files import parse_json
 from ..kernels.cache import cache_directory
 from .measure import Costs, measure
 
@@ -122,7 +123,7 @@ def _load(path: Path | None, key: list[Any]) -> list[float] | None:
     if path is None:
         return None
     try:
-        stored = json.loads(files.read_bounded(path))
+        stored = parse_json(path, files.read_bounded(path))
         costs = [float(value) for value in stored["costs"]]
         usable = stored["key"] == key and len(costs) == len(Costs._fields) and all(0 <= c < 1e9 for c in costs)
         return costs if usable and Costs(*costs).seconds_per_byte > 0 else None

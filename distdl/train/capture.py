@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core import random
 from ..core.errors import ArgumentError
+from ..core.file_errors import StrPath, bad_file
 from .checkpoint import Arrays
 from .metrics import Meter
 from .packing import pack, unpack
@@ -33,6 +34,7 @@ def capture(trainer: Trainer, meter: Meter | None) -> tuple[dict[str, Any], dict
         "is_within": meter is not None,
         "plan": trainer.feed.plan(),
         "ranks": trainer.comm.size,
+        "configuration": configuration(trainer),
         "seed": random.get_seed(),
         "loader": loader.state_dict() if hasattr(loader, "state_dict") else None,
         "optimizer": optimizer["groups"],
@@ -48,6 +50,54 @@ def capture(trainer: Trainer, meter: Meter | None) -> tuple[dict[str, Any], dict
         **({"callbacks": own} if own else {}),
     }
     return state, arrays
+
+
+def configuration(trainer: Trainer) -> dict[str, Any]:
+    """Return what a fit is of, as a person would ask: model, optimizer, loss, sizes, versions."""
+    loss = trainer.loss
+    return {
+        **trainer.describe(),
+        "model": type(trainer.model).__name__,
+        "optimizer": type(trainer.optimizer.optimizer).__name__,
+        "loss": getattr(loss, "__name__", type(loss).__name__),
+    }
+
+
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "epoch": int,
+    "step": int,
+    "step_in_epoch": int,
+    "is_within": bool,
+    "plan": dict,
+    "ranks": int,
+    "seed": int,
+    "loader": (dict, type(None)),
+    "optimizer": list,
+    "callbacks": list,
+    "history": list,
+    "metrics": list,
+    "best": dict,
+}
+"""Of a state, what each must be."""
+
+
+def check_state(path: StrPath, state: dict[str, Any], arrays: Arrays) -> None:
+    """Raise unless a checkpoint has all that a fit goes on from.
+
+    Raises:
+        FileFormatError: it is of another program, or made by hand.
+    """
+    for name, kind in _FIELDS.items():
+        if not isinstance(state.get(name), kind):
+            raise bad_file(path, f"its state has {name} = {str(state.get(name))[:80]}, which no fit has written")
+    for name in ("epoch", "step", "step_in_epoch"):
+        if state[name] < 0:
+            raise bad_file(path, f"its state has {name} = {state[name]}, must be >= 0")
+    for file in ("model", "optimizer", "metrics"):
+        if file not in arrays:
+            raise bad_file(path, f"has no arrays of {file}")
+    if "sums" not in arrays["metrics"]:
+        raise bad_file(path, "has no sums of metrics")
 
 
 def restore(trainer: Trainer, state: dict[str, Any], arrays: Arrays) -> None:

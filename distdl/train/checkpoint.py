@@ -31,7 +31,9 @@ from ..core.files import (
     sync_directory,
     write_durably,
 )
+from ..core.json_files import parse_json
 from ..version import __version__
+from .tensors import parse_tensors
 
 FORMAT = 1
 MANIFEST, STATE = "manifest.json", "state.json"
@@ -42,6 +44,7 @@ Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
 _NAME = re.compile(r"checkpoint-(\d{10})")
 _FILE = re.compile(r"[a-z][a-z_]*\.(safetensors|json)")
+_MOST_MANIFEST_BYTES = 1 << 20
 _UNFINISHED = re.compile(r"\.(checkpoint-\d{10}|best)\.[0-9a-f]{8}\.(tmp|old)")
 
 
@@ -157,14 +160,20 @@ def read_manifest(path: StrPath) -> dict[str, Any]:
     place = Path(path) / MANIFEST
     if not Path(path).is_dir():
         raise MissingDataError(f"{os.fspath(path)}: no such checkpoint")
-    manifest = _json(place, read_bounded(place))
+    if file_size(place) > _MOST_MANIFEST_BYTES:
+        raise bad_file(place, f"must have at most {_MOST_MANIFEST_BYTES} bytes")
+    manifest = parse_json(place, read_bounded(place))
     if manifest.get("format") != FORMAT:
         raise bad_file(place, f"format {manifest.get('format')!r} must be {FORMAT}")
     claimed = manifest.pop("sha256", None)
-    if claimed != _digest(manifest):
+    try:
+        digest = _digest(manifest)
+    except RecursionError:
+        raise bad_file(place, "is nested too deeply") from None
+    if claimed != digest:
         raise bad_file(place, "does not have the SHA-256 that it claims")
     files, step = manifest.get("files"), manifest.get("step")
-    if not isinstance(files, dict) or not isinstance(step, int) or STATE not in files:
+    if not isinstance(files, dict) or type(step) is not int or STATE not in files:
         raise bad_file(place, "must have a step, and files with their lengths")
     for name, entry in files.items():
         if not _FILE.fullmatch(name):
@@ -181,24 +190,21 @@ def read_checkpoint(path: StrPath) -> Checkpoint:
         MissingDataError: there is no checkpoint, or a file of it is missing.
         FileFormatError: a file is not what the manifest says.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     manifest = read_manifest(path)
     arrays, state = {}, {}
     for name, entry in manifest["files"].items():
         data = _read_file(Path(path) / name, entry)
         if name == STATE:
-            state = _json(Path(path) / name, data)
-            continue
-        try:
-            arrays[name.removesuffix(".safetensors")] = load(data)
-        except SafetensorError as error:
-            raise bad_file(Path(path) / name, f"not a whole safetensors file: {error}") from error
+            state = parse_json(Path(path) / name, data)
+        else:
+            arrays[name.removesuffix(".safetensors")] = parse_tensors(Path(path) / name, data)
     return Checkpoint(Path(path), manifest["step"], arrays, state)
 
 
 def _read_file(path: Path, entry: Mapping[str, Any]) -> bytes:
+    if path.is_symlink():
+        # It could lead out of the directory.
+        raise bad_file(path, "must be a file, not a link")
     size = file_size(path)
     if size != entry["bytes"]:
         raise bad_file(path, f"has {size} bytes where the manifest says {entry['bytes']}")
@@ -226,13 +232,3 @@ def verify_checkpoint(path: StrPath) -> list[str]:
 
 def _digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _json(path: Path, data: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise bad_file(path, f"not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise bad_file(path, "must be a JSON object")
-    return value

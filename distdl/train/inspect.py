@@ -60,6 +60,7 @@ def _describe(found: Checkpoint) -> str:
     if "epoch" in state:
         within = f", after {state['step_in_epoch']} steps of it" if state.get("is_within") else ", at its beginning"
         lines.append(f"epoch {state['epoch'] + 1}{within}; written by {state['ranks']} ranks; seed {state['seed']}")
+    lines += [f"{name}: {value}" for name, value in state.get("configuration", {}).items()]
     for record in state.get("history", [])[-1:]:
         lines.append("last record: " + json.dumps(record))
     for file, arrays in found.arrays.items():

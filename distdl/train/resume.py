@@ -14,11 +14,12 @@ import numpy as np
 from ..core import checks, settings
 from ..core.errors import FileFormatError, LaunchError, MissingDataError, PeerError
 from ..core.exit_codes import REQUEUE
+from ..core.file_errors import bad_file
 from ..core.filelock import FileLock
 from ..core.files import make_directory
 from ..parallel import ReproducibleSynchronizer
 from .callbacks import Best, Record
-from .capture import capture, restore
+from .capture import capture, check_state, restore
 from .checkpoint import (
     Arrays,
     Checkpoint,
@@ -223,10 +224,10 @@ class Checkpoints:
     def find(self, resume: str | Path) -> Checkpoint | None:
         """Return the checkpoint to go on from: a given one, or for "auto" the newest that is whole, if any."""
         if resume != "auto":
-            return read_checkpoint(resume)
+            return _read(resume)
         for path in list_checkpoints(self.directory):
             try:
-                return read_checkpoint(path)
+                return _read(path)
             except (FileFormatError, MissingDataError) as error:
                 print(f"distdl: damaged checkpoint, the one before is taken: {error}", file=sys.stderr, flush=True)
         return None
@@ -246,7 +247,12 @@ class Checkpoints:
             return None
         state = comm.broadcast_object(found.state if found else None)
         arrays = _broadcast_arrays(comm, found.arrays if found else {})
-        restore(trainer, state, arrays)
+        try:
+            restore(trainer, state, arrays)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            # Everybody's own state is in there; what reads it does not expect another's.
+            what = f"cannot be taken up, its state is not of this fit ({type(error).__name__}: {error})"
+            raise bad_file(self.directory if asked == "auto" else asked, what) from error
         best = state.get("best", {})
         self.best.value, self.best_step = best.get("value"), best.get("step")
         is_over = trainer.epoch >= trainer.epochs
@@ -261,6 +267,12 @@ class Checkpoints:
         else:
             meter.load_state(sums, state["metrics"], [0] if self.trainer.comm.rank == 0 else [])
         return meter
+
+
+def _read(path: str | Path) -> Checkpoint:
+    found = read_checkpoint(path)
+    check_state(path, found.state, found.arrays)
+    return found
 
 
 def _broadcast_arrays(comm: Any, arrays: Arrays) -> dict[str, dict[str, np.ndarray]]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import FileFormatError
-from ..core.files import file_size, write_durably
+from ..core.files import read_bounded, write_durably
 from ..nn import Module
+from .tensors import parse_tensors
 
 
 def save_weights(
@@ -38,12 +38,4 @@ def load_weights(model: Module, path: str | os.PathLike[str]) -> None:
         FileFormatError: it is no whole safetensors file.
         ArgumentError: names or shapes are not the module's.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    file_size(path)
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise FileFormatError(f"{os.fspath(path)}: not a whole safetensors file: {error}") from error
-    model.load_state_dict(state)
+    model.load_state_dict(parse_tensors(path, read_bounded(path)))
