@@ -37,6 +37,7 @@ class Outcome:
         started: seconds since 1970.
         seconds: how long it ran.
         news: what the rank that ended the job has said, or which ended first; empty where nobody knows.
+        is_told: whether a rank has said it, for all to read.
         told: the signal that this process was sent meanwhile, if any.
     """
 
@@ -44,6 +45,7 @@ class Outcome:
     started: float
     seconds: float
     news: str = ""
+    is_told: bool = False
     told: int | None = None
 
 
@@ -88,7 +90,9 @@ class Attempt:
         relay.join(KILL_SECONDS)
         if not relay.is_alive():
             job.stderr.close()
-        return Outcome(code, started, time.monotonic() - start, self._news or ranks.first_death, self._told)
+        return Outcome(
+            code, started, time.monotonic() - start, self._news or ranks.first_death, bool(self._news), self._told
+        )
 
     def _wait(self, job: subprocess.Popen[bytes], ranks: LocalRanks) -> int:
         while (code := job.poll()) is None:

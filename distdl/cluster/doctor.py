@@ -17,6 +17,7 @@ from ..core import settings, threads
 from ..core.errors import DistdlError, LaunchError
 from ..version import __version__
 from .launch import PROBE_SECONDS, Mpi, find_mpi, find_mpiexec, launch_command, mpiexec_family
+from .shared_memory import PLACE, free_mebibytes, shortage
 
 _RANKS = """
 import distdl
@@ -25,7 +26,6 @@ print(f"rank {comm.rank} of {comm.size}", flush=True)
 comm.barrier()
 """
 
-_SHARED = "/dev/shm"
 _SHARED_MEBIBYTES = 128
 """64 MiB, what containers get by default, have failed at 16 ranks."""
 
@@ -108,14 +108,13 @@ def _two_ranks(mpi: Mpi, mpiexec: str) -> Finding:
 
 
 def _shared_memory() -> Finding:
-    if not os.path.isdir(_SHARED):
-        return Finding("ok", "shared memory", f"no {_SHARED} on this system")
-    status = os.statvfs(_SHARED)
-    free = status.f_bavail * status.f_frsize >> 20
-    if free < _SHARED_MEBIBYTES:
-        text = f"{free} MiB free in {_SHARED}: many ranks, or large messages, end with SIGBUS; give it more"
-        return Finding("warn", "shared memory", text)
-    return Finding("ok", "shared memory", f"{free} MiB free in {_SHARED}")
+    short = shortage(_SHARED_MEBIBYTES)
+    if short:
+        return Finding("warn", "shared memory", short)
+    free = free_mebibytes()
+    return Finding(
+        "ok", "shared memory", f"no {PLACE} on this system" if free is None else f"{free} MiB free in {PLACE}"
+    )
 
 
 def _settings() -> Finding:

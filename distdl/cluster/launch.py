@@ -18,6 +18,9 @@ from .hosts import Host
 
 _PROBE = """
 import json, os, re
+import mpi4py
+# Open MPI leaves files behind of a process that starts it by itself.
+mpi4py.rc.initialize = False
 from mpi4py import MPI
 maps = open("/proc/self/maps").read() if os.path.exists("/proc/self/maps") else ""
 found = re.search(r"(/.*/libmpi(ch)?[.].*)", maps)

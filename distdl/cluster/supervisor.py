@@ -27,6 +27,7 @@ from .attempt import Attempt, Outcome, say
 from .hosts import Host, read_hosts
 from .launch import find_mpi, find_mpiexec, launch_command
 from .processes import MARK
+from .shared_memory import PER_RANK_MEBIBYTES, shortage
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 REACH_SECONDS = 10
@@ -103,6 +104,9 @@ def launch(
         ranks = sum(host.slots for host in hosts)
     checks.integer("ranks", ranks, 1)
     mpi = find_mpi()
+    short = "" if hosts else shortage(PER_RANK_MEBIBYTES * ranks)
+    if short:
+        say(short)
     command = [sys.executable, *script]
     job = Job(command, find_mpiexec(mpi), mpi.family, ranks, hosts, environment=environment or {}, **options)
     return supervise(job)
@@ -133,6 +137,8 @@ def supervise(job: Job) -> int:
             return code
     if _is_death(outcome) and job.max_restarts:
         say(_report(outcomes))
+    elif _is_death(outcome) and not outcome.is_told:
+        say(_line(outcome))
     return INTERRUPTED if outcome.told == signal.SIGINT else outcome.code
 
 

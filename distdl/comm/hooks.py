@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import faulthandler
 import os
 import sys
 import threading
@@ -35,6 +37,10 @@ class Hooks:
             sys.exit = self.exit
         # Runs before mpi4py's own, which ends MPI: the last registered is the first called.
         atexit.register(self.on_end)
+        # A crash in compiled code shows no line otherwise. Standard error may be no file.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            if not faulthandler.is_enabled():
+                faulthandler.enable(all_threads=False)
 
     def on_exception(self, kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
         """Show the traceback, if this is the first rank with one, and end the job."""

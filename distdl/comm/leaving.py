@@ -142,6 +142,8 @@ class Leaving:
     def on_message(self, message: Message) -> None:
         """Hear who has left, or that the job ends."""
         if message["kind"] == "end":
+            # The news is told: that links close now is none.
+            self._ending.acquire(blocking=False)
             self._exit_later(message["code"])
         elif message["kind"] == "left":
             self.departed[message["rank"]] = message["counts"]

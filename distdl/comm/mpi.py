@@ -14,6 +14,7 @@ from ..core.errors import PeerError
 from ..core.places import users_place
 from .base import MAX_TAG, Communicator
 from .contract import Call, difference
+from .litter import remove_names
 from .node_tree import SharedArray
 from .nodes import Nodes
 from .shared import share
@@ -52,7 +53,7 @@ class MPICommunicator(Communicator):
         self.handle = MPI.COMM_WORLD.Dup() if parent is None else handle
         self.rank = self.handle.Get_rank()
         self.size = self.handle.Get_size()
-        self.local_rank, self.local_size = self._geography()
+        self.local_rank, self.local_size = self._geography(parent is None)
         self.members = self._numbers_in_world()
         self.family: list[MPICommunicator] = parent.family if parent else []
         self.family.append(self)
@@ -76,9 +77,11 @@ class MPICommunicator(Communicator):
         """End all processes of the job at once."""
         self._mpi.COMM_WORLD.Abort(code)
 
-    def _geography(self) -> tuple[int, int]:
+    def _geography(self, is_world: bool) -> tuple[int, int]:
         node = self.handle.Split_type(self._mpi.COMM_TYPE_SHARED)
         geography = node.Get_rank(), node.Get_size()
+        if is_world:
+            remove_names(node)
         node.Free()
         return geography
 

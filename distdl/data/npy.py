@@ -5,6 +5,7 @@ Formats: numpy.lib.format (versions 1 and 2), and ZIP for .npz. Nothing is unpic
 
 import math
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,10 +15,24 @@ from typing import IO, Literal, NamedTuple
 import numpy as np
 
 from ..core import checks
+from ..core.errors import DistdlError
 from ..core.files import DEFLATE_RATIO, StrPath, bad_file, check_declared, file_size
 from .dataset import ArrayDataset
 
 _CHUNK = 1 << 20
+
+# What zipfile raises for hostile files: of names, dates, offsets and lengths too.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
 
 _MOST_DIRECTORY_BYTES = 2 << 20
 """Of a ZIP file's central directory: about thirty thousand members, each of which takes a kilobyte in memory."""
@@ -101,7 +116,9 @@ def read_npz(path: StrPath, names: Sequence[str] | None = None) -> dict[str, np.
                 if name not in members:
                     raise checks.bad_value("names", name, f"must be one of {', '.join(members)}, which {path} holds")
             return {name: _read_member(path, archive, members[name]) for name in names or members}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except DistdlError:
+        raise
+    except _ZIP_ERRORS as error:
         raise bad_file(path, f"must be a whole .npz file ({error})") from error
 
 

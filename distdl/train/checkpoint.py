@@ -43,7 +43,7 @@ Arrays = Mapping[str, Mapping[str, np.ndarray]]
 """Arrays by file (without its ending) and name."""
 
 _NAME = re.compile(r"checkpoint-(\d{10})")
-_FILE = re.compile(r"[a-z][a-z_]*\.(safetensors|json)")
+_FILE = re.compile(r"[a-z][a-z_]{0,60}\.(safetensors|json)")
 _MOST_MANIFEST_BYTES = 1 << 20
 _UNFINISHED = re.compile(r"\.(checkpoint-\d{10}|best)\.[0-9a-f]{8}\.(tmp|old)")
 

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from distdl.cluster import doctor
+from distdl.cluster import doctor, shared_memory
 from distdl.cluster import launch as launching
 from distdl.cluster.doctor import Finding, report
 from distdl.cluster.hosts import Host
@@ -131,11 +131,11 @@ def test_doctor_warns_of_another_mpiexec(two_mpis):
 
 def test_doctor_looks_at_shared_memory(monkeypatch, tmp_path):
     """Little room for messages is a warning; a system without the directory is fine."""
-    monkeypatch.setattr(doctor, "_SHARED", str(tmp_path))
+    monkeypatch.setattr(shared_memory, "PLACE", str(tmp_path))
     assert doctor._shared_memory().state == "ok"
     monkeypatch.setattr(doctor, "_SHARED_MEBIBYTES", 1 << 60)
     assert doctor._shared_memory().state == "warn"
-    monkeypatch.setattr(doctor, "_SHARED", str(tmp_path / "missing"))
+    monkeypatch.setattr(shared_memory, "PLACE", str(tmp_path / "missing"))
     assert doctor._shared_memory().state == "ok"
 
 
