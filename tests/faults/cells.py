@@ -126,9 +126,9 @@ def document() -> str:
     lines = [
         "# What happens when something breaks",
         "",
-        "Made from `tests/faults/cells.py`; do not edit. Each line is tried under MPICH and Open MPI, by `scripts/test`",
-        "in part, by `scripts/soak --faults` whole: the time from the fault to the end of the job, what the job says,",
-        "and that neither a process nor shared memory is left.",
+        "Made from `tests/faults/cells.py`; do not edit. Each line is tried under MPICH and Open MPI, in part by",
+        "`scripts/test` and whole by `scripts/soak --faults`: the time from the fault to the end of the job, what the",
+        "job says, and that neither a process nor shared memory is left.",
         "",
         "| kind | fault | promise | the job says, among others |",
         "| --- | --- | --- | --- |",

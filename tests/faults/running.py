@@ -21,10 +21,14 @@ class Fit:
         seconds: that each step is held up.
         options: more environment variables.
         launch: options of `distdl launch`, which starts the job then instead of mpiexec.
+        before: words before the command.
+        checkpoints: their directory, instead of one of the job's own.
     """
 
-    def __init__(self, binaries, ranks, directory, every=7, seconds=0.0, options=(), launch=None):
-        self.checkpoints = Path(directory) / "checkpoints"
+    def __init__(
+        self, binaries, ranks, directory, every=7, seconds=0.0, options=(), launch=None, before=(), checkpoints=None
+    ):
+        self.checkpoints = checkpoints or Path(directory) / "checkpoints"
         self.output = Path(directory) / "output"
         self.mark = f"DISTDL_TEST_MARK={directory}"
         python, mpiexec = str(binaries / "python"), str(binaries / "mpiexec")
@@ -35,7 +39,7 @@ class Fit:
             command = [python, "-m", "distdl", "launch", "-n", str(ranks), *supervised, *words]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                command,
+                [*before, *command],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "DISTDL_TEST_MARK": str(directory), **dict(options)},
                 stdin=subprocess.DEVNULL,

@@ -1,8 +1,10 @@
 """A reproducible fit that can be killed and taken up again at any moment; it prints the digest of what it ends with.
 
-Arguments: the directory of checkpoints, steps between two of them, seconds that each step is held up.
+Arguments: the directory of checkpoints, steps between two of them, seconds that each step is held up. Environment:
+DISTDL_TEST_ON_ERROR, what is done when a checkpoint cannot be written; DISTDL_TEST_SLOW_WRITE, seconds of each write.
 """
 
+import os
 import sys
 import time
 
@@ -10,6 +12,7 @@ import numpy as np
 
 import distdl
 from distdl import data, nn, optim, parallel, train
+from distdl.train import resume
 
 EPOCHS, ROWS, BATCH = 4, 160, 16
 STEPS = EPOCHS * ROWS // BATCH
@@ -25,7 +28,22 @@ class Slow(train.Callback):
         time.sleep(self.seconds)
 
 
+def slow_down(seconds):
+    write = resume.write_checkpoint
+
+    def write_slowly(*args):
+        print("write begins", flush=True)
+        time.sleep(seconds)
+        path = write(*args)
+        print("write ends", flush=True)
+        return path
+
+    resume.write_checkpoint = write_slowly
+
+
 def main(directory, every, seconds):
+    if "DISTDL_TEST_SLOW_WRITE" in os.environ:
+        slow_down(float(os.environ["DISTDL_TEST_SLOW_WRITE"]))
     distdl.manual_seed(3)
     random = np.random.default_rng(0)
     images = data.ArrayDataset(random.normal(size=(ROWS, 6, 6, 1)).astype(np.float32), random.integers(0, 3, ROWS))
@@ -40,7 +58,11 @@ def main(directory, every, seconds):
         reproducible=True,
         progress=False,
     )
-    trainer.fit(images, EPOCHS, BATCH, seed=2, checkpoints=directory, checkpoint_every=every, resume="auto")
+    on_error = os.environ.get("DISTDL_TEST_ON_ERROR", "stop")
+    trainer.fit(
+        images, EPOCHS, BATCH, seed=2, checkpoints=directory, checkpoint_every=every, resume="auto",
+        on_checkpoint_error=on_error,
+    )  # fmt: skip
     trainer.comm.print("digest", parallel.digest(trainer.model))
 
 
