@@ -88,6 +88,15 @@ def _reproducible(result: Result) -> str:
     return note + _table(["model", "reproducible, ms", "fast, ms", "ratio", "same side"], rows)
 
 
+def _checkpoints(result: Result) -> str:
+    note = (
+        f"Fits of the CNN on 2 ranks, with a checkpoint every {result['every']} steps against without; milliseconds of "
+        "a step, below 1: slower.\n\n"
+    )
+    row = [f"{result['ours']:.1f}", f"{result['theirs']:.1f}", *_ratio(result)]
+    return note + _table(["with, ms", "without, ms", "ratio", "same side"], [row])
+
+
 def _allreduce(result: Result) -> str:
     rows = [
         [_bytes(int(size)), against, f"{found['ours']:.4g}", f"{found['theirs']:.4g}", *_ratio(found)]
@@ -167,6 +176,7 @@ _TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "steps": ("Training steps", _steps),
     "scaling": ("Scaling", _scaling),
     "reproducible": ("Reproducible mode", _reproducible),
+    "checkpoints": ("Checkpoints", _checkpoints),
     "allreduce": ("Allreduce", _allreduce),
     "memory": ("Memory", _memory),
     "cold": ("Cold start", _cold),

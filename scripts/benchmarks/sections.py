@@ -216,7 +216,16 @@ def reproducible(settings: Settings) -> Result:
     return result
 
 
+def checkpoints(settings: Settings) -> Result:
+    """A fit of the CNN on 2 ranks with a checkpoint every 50 steps, against one without."""
+    every = 5 if settings.quick else 50
+    with Job("ours", 2, model="cnn") as job:
+        ways = [lambda count, e=e: max(job.ask("fit", count=count, every=e)) for e in (every, None)]
+        # So long that there are some.
+        return {"every": every, **compare(*ways, 6 * settings.seconds, settings.pairs).as_dict()}
+
+
 SECTIONS: dict[str, Callable[[Settings], Result]] = {
     function.__name__: function
-    for function in (steps, scaling, reproducible, allreduce, memory, cold, accuracy, losses, limits)
+    for function in (steps, scaling, reproducible, checkpoints, allreduce, memory, cold, accuracy, losses, limits)
 }

@@ -41,6 +41,12 @@ class Worker:
         loss.item()
         return time.perf_counter() - start
 
+    def fit(self, count: int, every: int | None) -> float:
+        """Return the seconds of a fit of so many steps."""
+        from .fits import fit
+
+        return fit(self.side, self.name, count, every)
+
     def losses(self, count: int) -> list[float]:
         """Return the losses of so many steps, each on data of its own."""
         from . import models
