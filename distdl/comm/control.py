@@ -63,7 +63,7 @@ class _Wire:
             raise ConnectionError("line too long" if data else "closed")
         try:
             messages = [json.loads(line) for line in lines]
-        except ValueError as error:
+        except (RecursionError, ValueError) as error:
             raise ConnectionError("not JSON") from error
         if not all(isinstance(message, dict) for message in messages):
             raise ConnectionError("not a message")
