@@ -44,7 +44,6 @@ _DIED = ("rank 1 ", "died")
 _CRASH = "ctypes.string_at(1)"
 _KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 _STOP = "os.kill(os.getpid(), signal.SIGSTOP)"
-_STEP = "optimizer.zero_grad(); model(x).sum().backward(); optimizer.step(); loss = model(x).sum()"
 _STALL = {"DISTDL_STALL_TIMEOUT": "9"}
 _ENDED = ("keeps", "the time-out of 9 s")
 _STOPPED = ("rank 1", "does not answer", *_ENDED)
@@ -77,7 +76,6 @@ CELLS = [
     Cell("hang", "one rank asleep", STALLS, ("rank 1", "job.py:", *_ENDED), "time.sleep(60)", settings=_STALL),
     Cell("hang", "one rank stopped", STALLS, _STOPPED, _STOP, settings=_STALL, is_small=True),
     Cell("hang", "rank 0 stopped", STALLS, ("rank 0 (", "does not answer"), _STOP, ranks="0", settings=_STALL),
-    Cell("mismatch", "a rank takes a step more", ENDS, _DIFFERENT, _STEP),
     Cell("mismatch", "a rank calls one collective more", ENDS, _DIFFERENT, "comm.allreduce(np.ones(3))", is_small=True),
     Cell("mismatch", "another order", ENDS, tests=(f"{_INJECTIONS} -k another_order",)),
     Cell("mismatch", "another shape, another dtype", ENDS, tests=(f"{_INJECTIONS} -k 'shape or dtype'",)),
