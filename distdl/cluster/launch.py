@@ -128,8 +128,8 @@ def launch_command(
     places = ",".join(f"{host.name}:{host.slots}" for host in hosts)
     is_openmpi = family == "openmpi"
     if is_openmpi:
-        # Open MPI refuses more ranks than cores, and root, unless told.
-        words += ["--map-by", ":OVERSUBSCRIBE"]
+        # Open MPI refuses more ranks than cores, and root, unless told. Slots of hosts are as many as it is given.
+        words += ["--map-by", "slot" if hosts else ":OVERSUBSCRIBE"]
         words += ["--allow-run-as-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     if hosts:
         words += ["--host" if is_openmpi else "-hosts", places]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.faults.cells import ALL
 from tests.faults.running import Fit
 from tests.jobs.launching import mpis
 
@@ -9,6 +10,12 @@ from tests.jobs.launching import mpis
 @pytest.fixture(params=mpis(), ids=lambda path: path.parent.name)
 def binaries(request):
     """The directory of mpiexec and Python, of each MPI."""
+    return request.param
+
+
+@pytest.fixture(params=mpis() if ALL else mpis()[:1], ids=lambda path: path.parent.name)
+def some_binaries(request):
+    """The same; of the first MPI only, where time is short."""
     return request.param
 
 

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from distdl.train.checkpoint import list_checkpoints, verify_checkpoint
+from tests.faults.cells import ALL
 from tests.faults.running import Fit
 from tests.faults.training import STEPS
 from tests.jobs.launching import strays
@@ -74,10 +75,10 @@ def test_a_full_disk_ends_the_fit(binaries, tmp_path, disk, expected):
     ends_well_on(binaries, tmp_path, expected, 3)
 
 
-def test_a_full_disk_is_told_where_the_fit_is_to_go_on(binaries, tmp_path, disk, expected):
+def test_a_full_disk_is_told_where_the_fit_is_to_go_on(some_binaries, tmp_path, disk, expected):
     """It trains to its end, with the last good checkpoint left."""
     place = disk(24)
-    fit = Fit(binaries, 2, tmp_path, every=3, options=WARN)
+    fit = Fit(some_binaries, 2, tmp_path, every=3, options=WARN)
     assert fit.wait(END_SECONDS) == 0, fit.text
     assert fit.digest == expected
     assert "No space left on device; the training goes on" in fit.text
@@ -86,11 +87,11 @@ def test_a_full_disk_is_told_where_the_fit_is_to_go_on(binaries, tmp_path, disk,
     assert verify_checkpoint(found[0]) == []
 
 
-@pytest.mark.parametrize("warn", [False, True])
-def test_a_disk_that_becomes_read_only(binaries, tmp_path, disk, expected, warn):
+@pytest.mark.parametrize("warn", [False, True] if ALL else [False])
+def test_a_disk_that_becomes_read_only(some_binaries, tmp_path, disk, expected, warn):
     """In the middle of a fit: it ends, or goes on without, as asked."""
     place = disk(8000)
-    fit = Fit(binaries, 2, tmp_path, every=3, seconds=0.1, options=WARN if warn else ())
+    fit = Fit(some_binaries, 2, tmp_path, every=3, seconds=0.1, options=WARN if warn else ())
     fit.reach(7)
     # Another one over it: a disk with files that are open for writing cannot be made read-only.
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(place)], check=True)
@@ -106,32 +107,32 @@ def test_a_disk_that_becomes_read_only(binaries, tmp_path, disk, expected, warn)
     assert verify_checkpoint(found[0]) == []
 
 
-def test_a_read_only_directory_is_refused_at_the_start(binaries, tmp_path, disk):
+def test_a_read_only_directory_is_refused_at_the_start(some_binaries, tmp_path, disk):
     """Before the first step, with its name."""
     place = disk(8000)
     remount(place, "ro")
-    fit = Fit(binaries, 2, tmp_path)
+    fit = Fit(some_binaries, 2, tmp_path)
     one_ends_the_fit(fit, "Read-only file system", str(place))
     assert fit.steps == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user takes root")
-def test_a_directory_without_permission_is_refused_at_the_start(binaries, tmp_path):
+def test_a_directory_without_permission_is_refused_at_the_start(some_binaries, tmp_path):
     """Before the first step, with its name; root may write anywhere, so it gives that up."""
     place = tmp_path / "checkpoints"
     place.mkdir()
     # No capability to pass over permissions is left.
     launch = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
     place.chmod(0o500)
-    fit = Fit(binaries, 2, tmp_path, before=launch)
+    fit = Fit(some_binaries, 2, tmp_path, before=launch)
     one_ends_the_fit(fit, "Permission denied", str(place))
     assert fit.steps == []
 
 
-@pytest.mark.parametrize("warn", [False, True])
-def test_a_directory_that_vanishes(binaries, tmp_path, expected, warn):
+@pytest.mark.parametrize("warn", [False, True] if ALL else [False])
+def test_a_directory_that_vanishes(some_binaries, tmp_path, expected, warn):
     """With its checkpoints: the fit ends and names it, or makes it anew."""
-    fit = Fit(binaries, 2, tmp_path, every=4, seconds=0.1, options=WARN if warn else ())
+    fit = Fit(some_binaries, 2, tmp_path, every=4, seconds=0.1, options=WARN if warn else ())
     fit.reach(9)
     shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
     (tmp_path / "checkpoints").write_text("a file in its place")
@@ -143,9 +144,9 @@ def test_a_directory_that_vanishes(binaries, tmp_path, expected, warn):
         one_ends_the_fit(fit, "checkpoint of step", "not written", str(tmp_path / "checkpoints"))
 
 
-def test_a_slow_disk_does_not_hold_up_steps(binaries, tmp_path, expected):
+def test_a_slow_disk_does_not_hold_up_steps(some_binaries, tmp_path, expected):
     """Writes that take their time are made beside the steps; all are there in the end."""
-    fit = Fit(binaries, 2, tmp_path, every=100, seconds=0.05, options={"DISTDL_TEST_SLOW_WRITE": "0.4"})
+    fit = Fit(some_binaries, 2, tmp_path, every=100, seconds=0.05, options={"DISTDL_TEST_SLOW_WRITE": "0.4"})
     assert fit.wait(40) == 0, fit.text
     assert fit.digest == expected
     first = fit.text.split("write begins")[1].split("write ends")[0]
@@ -179,32 +180,32 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_is_taken(binaries, tmp_path, expected, name):
+@pytest.mark.parametrize("name", list(DAMAGES)[:: 1 if ALL else 2])
+def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_is_taken(some_binaries, tmp_path, expected, name):
     """The fit ends with the same bits; `distdl checkpoint verify` finds the damage too."""
-    fit = Fit(binaries, 2, tmp_path, every=5, seconds=0.05)
+    fit = Fit(some_binaries, 2, tmp_path, every=5, seconds=0.05)
     fit.reach(17)
     fit.kill()
     newest = list_checkpoints(fit.checkpoints)[0]
     file, damage, said = DAMAGES[name]
     damage(newest / file)
-    words = [str(binaries / "python"), "-m", "distdl", "checkpoint", "verify", str(fit.checkpoints)]
+    words = [str(some_binaries / "python"), "-m", "distdl", "checkpoint", "verify", str(fit.checkpoints)]
     verified = subprocess.run(words, capture_output=True, text=True, check=False)
     assert verified.returncode == 1
     assert said in verified.stdout
-    resumed = ends_well_on(binaries, tmp_path, expected, 3)
+    resumed = ends_well_on(some_binaries, tmp_path, expected, 3)
     assert "damaged checkpoint, the one before is taken" in resumed.text
     assert said in resumed.text
     assert resumed.steps[0] == int(newest.name[-10:]) - 4
     assert resumed.steps[-1] == STEPS
 
 
-def test_the_run_of_a_checkpoint_is_told(binaries, tmp_path):
+def test_the_run_of_a_checkpoint_is_told(some_binaries, tmp_path):
     """`distdl checkpoint show` says of which model, optimizer, sizes and versions it is."""
-    fit = Fit(binaries, 1, tmp_path)
+    fit = Fit(some_binaries, 1, tmp_path)
     assert fit.wait() == 0, fit.text
     newest = list_checkpoints(fit.checkpoints)[0]
-    words = [str(binaries / "python"), "-m", "distdl", "checkpoint", "show", str(newest)]
+    words = [str(some_binaries / "python"), "-m", "distdl", "checkpoint", "show", str(newest)]
     text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     for said in ("model: Sequential", "optimizer: SGD", "batch_size: 16", "ranks: 1", "numpy: "):
         assert said in text, text
