@@ -94,10 +94,6 @@ class VirtualNetwork:
         """Cut a host off the net."""
         run("ip", "-n", self._switch, "link", "set", self._port(name), "down")
 
-    def plug(self, name: str) -> None:
-        """Connect it again."""
-        run("ip", "-n", self._switch, "link", "set", self._port(name), "up")
-
     def bytes_sent(self, name: str) -> int:
         """Return how many bytes a host has sent to the net so far."""
         text = run("ip", "-n", self._namespace(name), "-s", "link", "show", "dev", "eth0")
