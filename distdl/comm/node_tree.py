@@ -2,8 +2,8 @@
 
 On a node each rank combines its own piece of everybody's arrays, in the order of the tree of ranks (`tree.py`), and
 writes the result to everybody's. Between nodes, ranks with the same place on theirs combine their pieces along that
-tree in between: all ranks of a node talk, and no byte crosses the wire twice. (Compare S. Jain et al., "Framework for
-Scalable Intra-Node Collective Operations using Shared Memory", SC 2018.)
+tree in between: all ranks of a node talk, and what crosses the wire does so for the whole node. (Compare S. Jain et
+al., "Framework for Scalable Intra-Node Collective Operations using Shared Memory", SC 2018.)
 
 Ranks of a node meet twice, by messages that carry the signature of the call as their tag: before the first, others
 may still write to their own arrays; behind the second, nobody touches another's.
@@ -23,7 +23,6 @@ _BLOCK_BYTES = 1 << 18
 
 _ALIGNMENT = 64
 """Bytes: pieces begin on a cache line."""
-
 
 _SENT, _RECEIVED = np.zeros(1, np.uint8), np.empty(1, np.uint8)
 """What ranks send each other when they meet: nothing to speak of."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import zlib
-from pathlib import Path
+import hashlib
 from typing import Any
 
 import numpy as np
 
+from .system import machine, network
 from .tree import Tree
 
 
@@ -31,7 +29,7 @@ class Nodes:
     def __init__(self, handle: Any):
         rank, size = handle.Get_rank(), handle.Get_size()
         names = np.empty(size, np.int64)
-        handle.Allgather(np.array([_system()], np.int64), names)
+        handle.Allgather(np.array([_number()], np.int64), names)
         self.local = handle.Split(int(np.flatnonzero(names == names[rank])[0]), rank)
         self.place = self.local.Get_rank()
         self.count = len(set(names.tolist()))
@@ -47,12 +45,7 @@ class Nodes:
         return self.is_regular and self.local.Get_size() > 1
 
 
-def _system() -> int:
-    """Return a number for what this process runs on: the machine since its start, and its network."""
-    # Containers of one machine are apart by their networks.
-    words = [os.uname().nodename]
-    with contextlib.suppress(OSError):
-        words.append(Path("/proc/sys/kernel/random/boot_id").read_text())
-    with contextlib.suppress(OSError):
-        words.append(os.readlink("/proc/self/ns/net"))
-    return zlib.crc32("\n".join(words).encode())
+def _number() -> int:
+    """Return a number for the machine and the network of this process."""
+    words = f"{machine()}\n{network()}".encode()
+    return int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "little", signed=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import socket
 
@@ -13,6 +12,7 @@ from .hooks import Hooks
 from .leaving import Leaving, Referee
 from .mpi import MPICommunicator
 from .stalls import Stalls
+from .system import network
 from .telling import tell
 from .waiting import Waiting
 
@@ -38,7 +38,7 @@ def watch(world: MPICommunicator, places: list[str]) -> Leaving:
         elif leaving.link is not None and waiting is not None:
             leaving.link.send(waiting.report())
 
-    one_host = len(set(world.allgather_object(_network()))) == 1
+    one_host = len(set(world.allgather_object(network()))) == 1
     invitation, problem = None, ""
     if world.rank == 0:
         try:
@@ -77,13 +77,6 @@ def _open_hub(places: list[str], leaving: Leaving, one_host: bool) -> dict[str, 
     hosts = [host] if host else _addresses()
     leaving.referee = referee
     return {"hosts": hosts, "port": hub.port, "token": token}
-
-
-def _network() -> str:
-    """Name the network stack of this process: ranks in containers of one machine may have several."""
-    with contextlib.suppress(OSError):
-        return f"{os.uname().nodename} {os.readlink('/proc/self/ns/net')}"
-    return os.uname().nodename
 
 
 def _addresses() -> list[str]:

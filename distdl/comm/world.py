@@ -11,6 +11,7 @@ from ..core.errors import LaunchError
 from .base import Communicator
 from .launcher import Launcher, find_launcher
 from .serial import SerialCommunicator
+from .system import machine
 
 if TYPE_CHECKING:
     from .mpi import MPICommunicator
@@ -60,8 +61,10 @@ def _make() -> Communicator:
 def _settle(communicator: MPICommunicator) -> None:
     """Share the cores, and prepare for the end."""
     node = os.uname().nodename
-    places = communicator.allgather_object({"node": node, "process": os.getpid(), "cores": threads.cores()})
-    threads.apply(threads.plan(threads.cores(), [place["cores"] for place in places if place["node"] == node]))
+    mine = {"node": node, "machine": machine(), "process": os.getpid(), "cores": threads.cores()}
+    places = communicator.allgather_object(mine)
+    here = [place["cores"] for place in places if place["machine"] == mine["machine"]]
+    threads.apply(threads.plan(threads.cores(), here))
     if communicator.size > 1:
         from .start import watch
 

@@ -24,7 +24,7 @@ LAYOUTS = {
 @pytest.fixture(params=LAYOUTS)
 def part(request, comm, monkeypatch):
     """A communicator of all ranks, which take themselves for ranks on such nodes."""
-    monkeypatch.setattr(nodes, "_system", lambda: LAYOUTS[request.param](comm.rank))
+    monkeypatch.setattr(nodes, "_number", lambda: LAYOUTS[request.param](comm.rank))
     return comm.split(0, comm.rank)
 
 
@@ -136,7 +136,7 @@ def test_anothers_memory_is_not_mistaken(comm, monkeypatch):
 def test_nodes_are_known(part):
     """Regular nodes share memory; they keep the order of the tree if they are one, or have a power of two of ranks."""
     found = Nodes(part.handle)
-    layout = [nodes._system()] if part.size == 1 else [int(n) for n in part.allgather(np.array(nodes._system()))]
+    layout = [nodes._number()] if part.size == 1 else [int(n) for n in part.allgather(np.array(nodes._number()))]
     blocks = [layout.count(name) for name in dict.fromkeys(layout)]
     assert found.count == len(blocks)
     assert found.is_regular == (len(set(blocks)) == 1 and layout == sorted(layout))

@@ -1,10 +1,6 @@
 """The table of faults: what happens to a job, and what is promised then. `docs/faults.md` is made of it."""
 
-import os
 from dataclasses import dataclass, field
-
-ALL = os.environ.get("DISTDL_TEST_ALL") == "1"
-"""Whether all is to be tried, as by scripts/soak, or a part, as by scripts/test."""
 
 ENDS = "the job ends within 10 s, and says why"
 STALLS = "named within 10 s; the job ends at the time-out"

@@ -2,9 +2,8 @@
 
 import pytest
 
-from tests.faults.cells import ALL
 from tests.faults.running import Fit
-from tests.jobs.launching import mpis
+from tests.jobs.launching import ALL, mpis
 
 
 @pytest.fixture(params=mpis(), ids=lambda path: path.parent.name)

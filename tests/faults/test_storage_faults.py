@@ -8,10 +8,9 @@ import subprocess
 import pytest
 
 from distdl.train.checkpoint import list_checkpoints, verify_checkpoint
-from tests.faults.cells import ALL
 from tests.faults.running import Fit
 from tests.faults.training import STEPS
-from tests.jobs.launching import strays
+from tests.jobs.launching import ALL, strays
 
 pytestmark = pytest.mark.job
 

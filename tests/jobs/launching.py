@@ -10,6 +10,9 @@ from pathlib import Path
 
 from distdl.cluster.launch import launch_command, mpiexec_family
 
+ALL = os.environ.get("DISTDL_TEST_ALL") == "1"
+"""Whether all is to be tried, as by scripts/soak, or a part, as by scripts/test."""
+
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
 MPIEXEC = BIN / "mpiexec"

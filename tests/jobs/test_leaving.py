@@ -270,7 +270,7 @@ import os
 import distdl
 from distdl.comm import start
 # Every rank on a host of its own.
-start._network = lambda: str(os.getpid())
+start.network = lambda: str(os.getpid())
 start._addresses = lambda: ["192.0.2.1:broken", "127.0.0.1"]
 """
 
