@@ -77,7 +77,7 @@ CELLS = [
     Cell("hang", "one rank stopped", STALLS, _STOPPED, _STOP, settings=_STALL, is_small=True),
     Cell("hang", "rank 0 stopped", STALLS, ("rank 0 (", "does not answer"), _STOP, ranks="0", settings=_STALL),
     Cell("mismatch", "a rank calls one collective more", ENDS, _DIFFERENT, "comm.allreduce(np.ones(3))", is_small=True),
-    Cell("mismatch", "another order", ENDS, tests=(f"{_INJECTIONS} -k another_order",)),
+    Cell("mismatch", "another order", ENDS, tests=(f"{_INJECTIONS} -k 'another and order'",)),
     Cell("mismatch", "another shape, another dtype", ENDS, tests=(f"{_INJECTIONS} -k 'shape or dtype'",)),
     Cell(
         "mismatch", "another model on one rank", REFUSED, ("PeerError", "hold different models", "rank 1 has"),
