@@ -107,7 +107,7 @@ def _checkpoint() -> dict[str, bytes]:
 
 def _with_manifest(place: Path, data: bytes) -> Path:
     """Write a checkpoint with a mutated manifest, which claims its own digest rightly, as a forger's would."""
-    with contextlib.suppress(ValueError, RecursionError, AttributeError):
+    with contextlib.suppress(AttributeError, RecursionError, TypeError, ValueError):
         manifest = json.loads(data)
         manifest.pop("sha256", None)
         data = json.dumps({**manifest, "sha256": checkpoints._digest(manifest)}).encode()
