@@ -36,11 +36,14 @@ def main() -> int:
     names, ranks = tuple(options.models), tuple(options.ranks)
     settings = sections.Settings(names, seconds, pairs, options.quick, options.compile, ranks)
     known = json.loads(options.json.read_text()) if options.json.exists() else {}
+    here = {**machine.describe(), "quick": options.quick, "seconds": seconds, "pairs": pairs}
+    machines = known.setdefault("machines", {})
     for name in [] if options.report else options.sections or sections.SECTIONS:
         print(f"{name} ...", file=sys.stderr, flush=True)
         # One section after the other: a run that is stopped has what it measured.
-        known[name] = merge(known.get(name), sections.SECTIONS[name](settings))
-        known["machine"] = {**machine.describe(), "quick": options.quick, "seconds": seconds, "pairs": pairs}
+        before = known.get(name) if machines.get(name) == here else None
+        known[name] = merge(before, sections.SECTIONS[name](settings))
+        machines[name] = here
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(known, indent=1) + "\n")
     print(report.text(known) if options.quick else report.write(known, options.docs))
@@ -48,7 +51,7 @@ def main() -> int:
 
 
 def merge(before: object, new: object) -> object:
-    """Put new figures in the place of those of the same model, and keep the others."""
+    """Put new figures in the place of those of the same model, and keep the others of the same machine."""
     if isinstance(before, dict) and isinstance(new, dict) and set(before) & set(models.REFERENCES):
         return {**before, **new}
     return new

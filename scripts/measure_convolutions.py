@@ -46,7 +46,7 @@ def measure(shape: Shape) -> dict[str, float]:
     images = int(np.clip(WORK // products, 4, 256))
     x = rng.standard_normal((images, extent, extent, shape.inputs)).astype(np.float32)
     w = rng.standard_normal((shape.kernel, shape.kernel, shape.inputs, shape.outputs)).astype(np.float32)
-    g = Geometry(x, w, (shape.stride, shape.stride), ((pad, pad), (pad, pad)), (1, 1), 1)
+    g = Geometry(x.shape, w.shape, (shape.stride, shape.stride), ((pad, pad), (pad, pad)), (1, 1), 1)
     dy = rng.standard_normal((images, *g.out, shape.outputs)).astype(np.float32)
     dw = np.empty_like(w)
     names = conv_algorithms.suiting(g, x.dtype, exact=False)

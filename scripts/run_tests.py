@@ -82,7 +82,8 @@ def main() -> int:
     stage("lint", [*bare, "ruff", "check", "."])
     stage("format", [*bare, "ruff", "format", "--check", "."])
     stage("types", [*bare, "mypy"])
-    output = stage("tests in one process", [*python, "-m", "pytest", "-q", "-m", "not job"])
+    # Files stay together, since their tests share kernels that are compiled once.
+    output = stage("tests in one process", [*python, "-m", "pytest", "-q", "-m", "not job", "-n2", "--dist=loadfile"])
     ran["tests in one process"] = passed(output)
     if not options.quick:
         # Loads and stores of vectors go unchecked by it; guard pages watch them.
@@ -92,7 +93,8 @@ def main() -> int:
         stage("benchmarks of kernels", [*bare, "pytest", "-q", *BENCHMARKS, "--benchmark-disable"])
     for ranks in (2,) if options.quick else (1, 2, 3, 4):
         pytest_on(ranks, python)
-    output = stage("jobs that crash or hang", [*python, "-m", "pytest", "-q", "-m", "job"])
+    # Most of their time is waiting.
+    output = stage("jobs that crash or hang", [*python, "-m", "pytest", "-q", "-m", "job", "-n3", "--dist=worksteal"])
     ran["jobs that crash or hang"] = passed(output)
     if not ran["jobs that crash or hang"]:
         failures.append("jobs that crash or hang: none ran")

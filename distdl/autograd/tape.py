@@ -4,6 +4,7 @@ Operations number their nodes as they run; walking the nodes reachable from a re
 order is reverse-mode differentiation (S. Linnainmaa, 1976). Each node is freed as it is left.
 """
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from operator import attrgetter
@@ -14,6 +15,8 @@ import numpy as np
 from ..core import memory, spans
 from ..core.errors import GraphError
 from ..ops.activation import relu
+from ..ops.arithmetic import add_to
+from ..ops.early import listening
 from .node import Edge, Hook, Node
 from .owner import GradientOwner
 
@@ -31,6 +34,8 @@ class Walk:
         shared: operations whose result several others took.
         hooked: leaves whose hooks wait for the sum over all uses.
         last: for operations after which gradients of watched leaves are final, those leaves.
+        node: the operation that is being visited.
+        early: watched leaves whose gradients were final before their operation was done.
 
     Raises:
         GraphError: an earlier pass freed the graph.
@@ -48,6 +53,8 @@ class Walk:
             self._reach(root._node)
         self.hooked = {leaf for leaf in self.uses if leaf._hooks}
         self.last: dict[Node, list[Any]] = {}
+        self.early: set[Any] = set()
+        self.node: Any = None
 
     def _reach(self, root: Node) -> None:
         nodes, uses = self.nodes, self.uses
@@ -91,10 +98,15 @@ class Walk:
         if self.root._node is None:
             self._deliver(self.root, gradient, owned=False)
             return
+        self.sums[self.root._node] = gradient
+        with listening(self._hear) if self.last else contextlib.nullcontext():
+            self._visit_all(retain_graph)
+
+    def _visit_all(self, retain_graph: bool) -> None:
         sums = self.sums
-        sums[self.root._node] = gradient
         recorder, last = spans.recorder, self.last
         for node in self.nodes:
+            self.node = node
             dy = sums.pop(node, None)
             start = 0 if recorder is None else spans.clock()
             if dy is not None:
@@ -108,7 +120,15 @@ class Walk:
                 recorder.add(name, "backward", start, layer)
             if last and node in last:
                 for leaf in last[node]:
-                    leaf._owner.written(leaf)
+                    if leaf not in self.early:
+                        leaf._owner.written(leaf)
+
+    def _hear(self, gradient: np.ndarray) -> None:
+        for leaf in self.last.get(self.node, ()):
+            if leaf._buffer is gradient:
+                leaf.grad = gradient
+                self.early.add(leaf)
+                leaf._owner.written(leaf)
 
     def _visit(self, node: Node, dy: np.ndarray) -> None:
         if node.hooks:
@@ -128,7 +148,7 @@ class Walk:
                 wanted.append(type(edge) is Node or edge._buffer is None or self._wanted(edge, edges))
         results = node.gradients(dy, tuple(wanted))
         for edge, want, result in zip(edges, wanted, results):  # noqa: B905 - `gradients` has compared the lengths
-            if edge is None or result is None:
+            if edge is None or result is None or edge in self.early:
                 if edge in self.hooked:
                     self._leave(edge)
                 continue
@@ -168,9 +188,9 @@ class Walk:
             self.sums[edge] = result
         elif sys.getrefcount(before) == _HELD_BY_SUMS and not memory.is_view(before) and before.flags.writeable:
             # Nobody else holds it, no view either.
-            np.add(before, result, out=before)
+            add_to(before, result, before)
         else:
-            self.sums[edge] = np.add(before, result, out=memory.empty(before.shape, before.dtype))
+            self.sums[edge] = add_to(before, result, memory.empty(before.shape, before.dtype))
 
     def _deliver(self, leaf: Any, result: np.ndarray, owned: bool) -> None:
         """Add one use's gradient to a leaf; `owned`: nobody else holds `result`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import secrets
@@ -39,6 +40,8 @@ class Outcome:
         news: what the rank that ended the job has said, or which ended first; empty where nobody knows.
         is_told: whether a rank has said it, for all to read.
         told: the signal that this process was sent meanwhile, if any.
+        last_line: of what it said on standard error.
+        is_late: whether it was ended since its time was over.
     """
 
     code: int
@@ -47,6 +50,8 @@ class Outcome:
     news: str = ""
     is_told: bool = False
     told: int | None = None
+    last_line: str = ""
+    is_late: bool = False
 
 
 class Attempt:
@@ -58,14 +63,31 @@ class Attempt:
         environment: variables beside those of this process.
         end_timeout: seconds that mpiexec is given once a rank has said that the job ends: after a network
             was cut it can wait for ever.
+        limit: seconds after which the job is ended.
+        output: a file that takes what the job prints; None: that goes where this process prints.
+        is_silent: whether what it says on standard error is kept back.
     """
 
-    def __init__(self, words: Sequence[str], family: str, environment: Mapping[str, str], end_timeout: float):
+    def __init__(
+        self,
+        words: Sequence[str],
+        family: str,
+        environment: Mapping[str, str],
+        end_timeout: float,
+        limit: float = math.inf,
+        output: IO[bytes] | None = None,
+        is_silent: bool = False,
+    ):
         self._words = list(words)
         self._family = family
         self._mark = secrets.token_hex(8)
         self._environment = {**os.environ, **environment, MARK: self._mark}
         self._end_timeout = end_timeout
+        self._limit = limit
+        self._output = output
+        self._is_silent = is_silent
+        self._is_late = False
+        self._last_line = b""
         self._ends_at: float | None = None
         self._news = ""
         self._told: int | None = None
@@ -73,7 +95,7 @@ class Attempt:
     def run(self) -> Outcome:
         """Run to the end, and return how it was. Called on a main thread signals are passed on."""
         started, start = time.time(), time.monotonic()
-        job = subprocess.Popen(self._words, env=self._environment, stderr=subprocess.PIPE)
+        job = subprocess.Popen(self._words, env=self._environment, stdout=self._output, stderr=subprocess.PIPE)
         assert job.stderr is not None
         relay = threading.Thread(target=self._relay, args=(job.stderr,), daemon=True)
         relay.start()
@@ -91,14 +113,28 @@ class Attempt:
         if not relay.is_alive():
             job.stderr.close()
         return Outcome(
-            code, started, time.monotonic() - start, self._news or ranks.first_death, bool(self._news), self._told
+            code,
+            started,
+            time.monotonic() - start,
+            self._news or ranks.first_death,
+            bool(self._news),
+            self._told,
+            self._last_line.decode(errors="replace").strip(),
+            self._is_late,
         )
 
     def _wait(self, job: subprocess.Popen[bytes], ranks: LocalRanks) -> int:
+        start = time.monotonic()
         while (code := job.poll()) is None:
             ranks.wait(LOOK_SECONDS)
+            if time.monotonic() - start > self._limit and not self._is_late:
+                # mpiexec ends its ranks on other hosts, if it is asked.
+                self._is_late = True
+                self._ends_at = time.monotonic() + KILL_SECONDS
+                job.terminate()
             if self._ends_at is not None and time.monotonic() > self._ends_at:
-                say(f"mpiexec still runs {self._end_timeout:g} s after the end of the job: killed")
+                if not self._is_silent:
+                    say(f"mpiexec still runs {self._end_timeout:g} s after the end of the job: killed")
                 self._ends_at = None
                 job.kill()
         return code if code >= 0 else 128 - code
@@ -126,15 +162,17 @@ class Attempt:
         """Pass on what the job says on standard error, and keep the bad news."""
         rest = b""
         while chunk := os.read(stream.fileno(), 1 << 16):
-            with contextlib.suppress(OSError, ValueError):
-                sys.stderr.buffer.write(chunk)
-                sys.stderr.flush()
+            if not self._is_silent:
+                with contextlib.suppress(OSError, ValueError):
+                    sys.stderr.buffer.write(chunk)
+                    sys.stderr.flush()
             *lines, rest = (rest + chunk).split(b"\n")
             rest = rest[-(1 << 16) :]
             for line in lines:
                 self._hear(line)
 
     def _hear(self, line: bytes) -> None:
+        self._last_line = line if line.strip() else self._last_line
         if not self._news:
             if found := _NEWS.match(line):
                 self._news = found[1].decode(errors="replace").rstrip()

@@ -1,153 +1,111 @@
-"""A check-up of an installation: what was found, and whether it is well."""
+"""The check-up of an installation and of a job's hosts: runs the checks, and says what they have found."""
 
 from __future__ import annotations
 
+import json
 import os
-import platform
-import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import metadata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from typing import Any, TextIO
 
-from ..comm.launcher import find_launcher
-from ..core import settings, threads
-from ..core.errors import DistdlError, LaunchError
-from ..version import __version__
-from .launch import PROBE_SECONDS, Mpi, find_mpi, find_mpiexec, launch_command, mpiexec_family
-from .shared_memory import PLACE, free_mebibytes, shortage
+from ..core.errors import DistdlError
+from .checks import (
+    agreement,
+    allocation,
+    binding,
+    cache,
+    clocks,
+    hosts,
+    links,
+    machine,
+    mpi,
+    settings,
+    shared_directory,
+    shared_memory,
+    speed,
+    threads,
+    versions,
+)
+from .checks.finding import Finding
+from .checks.report import Report
+from .checks.request import Request
+from .probe import MARK
+from .rank_job import answer
 
-_RANKS = """
-import distdl
-comm = distdl.world()
-print(f"rank {comm.rank} of {comm.size}", flush=True)
-comm.barrier()
-"""
+__all__ = ["Finding", "Request", "examine", "exit_code", "judge", "show", "to_json"]
 
-_SHARED_MEBIBYTES = 128
-"""64 MiB, what containers get by default, have failed at 16 ranks."""
+PROBE_SECONDS = 60.0
+"""After which the job is ended; more hosts are given more."""
 
-_CACHE = "from distdl.kernels.cache import cache_directory; print(cache_directory())"
+_HERE = (versions, machine, allocation, mpi, settings, threads, cache, shared_memory, hosts)
+_COLOURS = {"ok": "32", "warn": "33", "fail": "31"}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the check-up; state is "ok", "warn" or "fail"."""
-
-    state: str
-    subject: str
-    text: str
-
-
-def examine() -> list[Finding]:
+def examine(request: Request | None = None) -> list[Finding]:
     """Make all checks, in order; one that fails does not stop the others."""
-    findings = [
-        Finding("ok", "versions", _versions()),
-        Finding("ok", "machine", f"{platform.node()}, {len(threads.cores())} of {os.cpu_count()} cores usable"),
-        _launcher(),
-    ]
-    mpi: Mpi | None = None
-    mpiexec = ""
-    try:
-        mpi = find_mpi()
-        where = f", {mpi.library}" if mpi.library else ""
-        findings.append(Finding("ok", "MPI library", f"{mpi.version}{where}"))
-        mpiexec = find_mpiexec(mpi)
-        findings.append(_mpiexec(mpiexec))
-    except LaunchError as error:
-        findings.append(Finding("fail", "mpiexec" if mpi else "MPI library", str(error)))
-    if mpi and mpiexec:
-        findings.append(_guarded("two ranks", lambda: _two_ranks(mpi, mpiexec)))
-    findings.append(_guarded("shared memory", _shared_memory))
-    findings.append(_guarded("threads", _threads))
-    findings.append(_guarded("kernel cache", _cache))
-    findings.append(_settings())
+    request = request or Request()
+    findings = [finding for module in _HERE for finding in guarded(module.__name__, module.check, request)]
+    if not {finding.subject for finding in findings if finding.state == "fail"} & {"MPI library", "mpiexec", "hosts"}:
+        findings += guarded("job of ranks", _look_at_ranks, request)
     return findings
 
 
-def _guarded(subject: str, check: Callable[[], Finding]) -> Finding:
+def guarded(name: str, check: Callable[[Any], Iterable[Finding]], subject: Any) -> list[Finding]:
+    """Return what a check finds; that it breaks is a finding, too."""
     try:
-        return check()
+        return list(check(subject))
     except (DistdlError, OSError, subprocess.SubprocessError) as error:
-        return Finding("fail", subject, str(error))
+        return [Finding("fail", name.rpartition(".")[2].replace("_", " "), str(error))]
 
 
-def _versions() -> str:
-    names = ("numpy", "numba", "scipy", "mpi4py")
-    parts = [f"{name} {metadata.version(name)}" for name in names]
-    return ", ".join([f"distdl {__version__}", f"Python {platform.python_version()}", *parts])
+def judge(report: Report) -> Iterator[Finding]:
+    """Yield what the facts and measurements of a job's ranks mean."""
+    for check in (
+        agreement.check,
+        binding.check,
+        clocks.check,
+        links.check,
+        speed.check,
+        shared_memory.check_ranks,
+        shared_directory.check,
+    ):
+        yield from check(report)
+    if len(report.hosts()) > 1:
+        yield from cache.check_ranks(report)
 
 
-def _launcher() -> Finding:
-    launcher = find_launcher()
-    if launcher is None:
-        return Finding("ok", "launcher", "none: this process runs alone")
-    size = launcher.size or "an unknown number of"
-    return Finding("warn", "launcher", f"{launcher.name} started {size} processes; run the check-up in a plain shell")
+def _look_at_ranks(request: Request) -> Iterator[Finding]:
+    words = [sys.executable, "-m", f"{__package__}.probe", *([request.shared] if request.shared else [])]
+    report = Report.parse(answer(request.ranks, words, MARK, PROBE_SECONDS, request.hosts, request.remote_shell))
+    if len(report.ranks) != request.ranks:
+        yield Finding("fail", "job of ranks", f"{len(report.ranks)} ranks met of {request.ranks} that were asked for")
+        return
+    where = f" on {len(report.hosts())} hosts" if len(report.hosts()) > 1 else ""
+    yield Finding("ok", "job of ranks", f"mpiexec and library belong together: {request.ranks} ranks met{where}")
+    yield from judge(report)
 
 
-def _mpiexec(path: str) -> Finding:
-    first = shutil.which("mpiexec")
-    if first is not None and not os.path.samefile(first, path) and mpiexec_family(first) != mpiexec_family(path):
-        text = f"{path}; plain `mpiexec` would be {first}, of another MPI: use `distdl launch`, or this path"
-        return Finding("warn", "mpiexec", text)
-    return Finding("ok", "mpiexec", path)
+def exit_code(findings: Iterable[Finding]) -> int:
+    """Return 1 if anything is red, else 0."""
+    return int(any(finding.state == "fail" for finding in findings))
 
 
-def _two_ranks(mpi: Mpi, mpiexec: str) -> Finding:
-    words = launch_command(2, mpiexec, mpi.family, [sys.executable, "-c", _RANKS])
-    done = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
-    # Ranks may write into each other's lines.
-    ranks = sorted(re.findall(r"rank \d+ of \d+", done.stdout))
-    if ranks == ["rank 0 of 2", "rank 1 of 2"]:
-        return Finding("ok", "two ranks", "mpiexec and library belong together: a job of two ranks met")
-    last = (done.stderr.strip().splitlines() or ["; ".join(ranks) or "no output"])[-1]
-    return Finding("fail", "two ranks", f"a job of two ranks did not meet (exit code {done.returncode}): {last}")
-
-
-def _shared_memory() -> Finding:
-    short = shortage(_SHARED_MEBIBYTES)
-    if short:
-        return Finding("warn", "shared memory", short)
-    free = free_mebibytes()
-    return Finding(
-        "ok", "shared memory", f"no {PLACE} on this system" if free is None else f"{free} MiB free in {PLACE}"
-    )
-
-
-def _settings() -> Finding:
-    unknown = settings.unknown()
-    if unknown:
-        text = f"{', '.join(unknown)} means nothing; there are {', '.join(settings.VARIABLES)}"
-        return Finding("warn", "settings", text)
-    given = [f"{name}={said}" for name in settings.VARIABLES if (said := settings.value(name))]
-    return Finding("ok", "settings", ", ".join(given) or "none of the environment variables of distdl is set")
-
-
-def _threads() -> Finding:
-    mine = threads.cores()
-    plans = {ranks: threads.plan(mine, [mine] * ranks) for ranks in (1, 2)}
-    counts = [f"{plan.count} with {ranks} rank{'s' if ranks > 1 else ''} a node" for ranks, plan in plans.items()]
-    told = plans[2].reason if plans[2].reason.isupper() else ""
-    text = f"{', '.join(counts)}{f' (set by {told})' if told else ''}"
-    return Finding("ok", "threads", text)
-
-
-def _cache() -> Finding:
-    command = [sys.executable, "-c", _CACHE]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
-    path = done.stdout.strip()
-    if done.returncode or path in ("", "None"):
-        return Finding("warn", "kernel cache", "no directory can be written: kernels compile anew in every process")
-    return Finding("ok", "kernel cache", path)
-
-
-def report(findings: list[Finding]) -> str:
-    """Return the check-up as text: a line a finding, and one that sums up."""
+def show(findings: list[Finding], stream: TextIO | None = None) -> str:
+    """Return the check-up as text: a line a finding, and one that sums up; in colours for a terminal."""
+    is_coloured = stream is not None and stream.isatty() and not os.environ.get("NO_COLOR")
     width = max(len(finding.subject) for finding in findings)
-    lines = [f"{f.state:4}  {f.subject:{width}}  {f.text}" for f in findings]
+    lines = [f"{_paint(f.state, f'{f.state:4}', is_coloured)}  {f.subject:{width}}  {f.text}" for f in findings]
     counts = {state: sum(finding.state == state for finding in findings) for state in ("warn", "fail")}
-    bad = [f"{count} {state}" for state, count in counts.items() if count]
-    return "\n".join([*lines, "", f"{', '.join(bad)}: see above" if bad else "all is well"])
+    bad = [_paint(state, f"{count} {state}", is_coloured) for state, count in counts.items() if count]
+    return "\n".join([*lines, "", f"{', '.join(bad)}: see above" if bad else _paint("ok", "all is well", is_coloured)])
+
+
+def to_json(findings: list[Finding]) -> str:
+    """Return the check-up as JSON: {"code": exit code, "findings": [{"state", "subject", "text"}]}."""
+    return json.dumps({"code": exit_code(findings), "findings": [asdict(finding) for finding in findings]}, indent=2)
+
+
+def _paint(state: str, text: str, is_coloured: bool) -> str:
+    return f"\x1b[{_COLOURS[state]}m{text}\x1b[0m" if is_coloured else text

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core import checks
+from ..core import checks, settings
 from ..core.errors import LaunchError
 from .hosts import Host
+from .processes import MARK
 
 _PROBE = """
 import json, os, re
@@ -112,7 +113,7 @@ def launch_command(
     command: Sequence[str],
     hosts: Sequence[Host] = (),
     remote_shell: str = "ssh",
-    exported: Iterable[str] = (),
+    variables: Iterable[str] = (),
 ) -> list[str]:
     """Return the words that start `command` on so many ranks.
 
@@ -122,7 +123,7 @@ def launch_command(
         command: the words that each rank runs.
         hosts: where; empty: wherever mpiexec sees fit.
         remote_shell: the command that it reaches hosts with.
-        exported: environment variables that ranks on other hosts must have, too.
+        variables: those of the environment that ranks on other hosts must have, too.
     """
     words = [mpiexec, "-n", str(checks.integer("ranks", ranks, 1))]
     places = ",".join(f"{host.name}:{host.slots}" for host in hosts)
@@ -137,5 +138,11 @@ def launch_command(
             told = ["--prtemca", "plm_ssh_agent"] if is_openmpi else ["-launcher", "ssh", "-launcher-exec"]
             words += [*told, remote_shell]
         # MPICH exports everything by itself.
-        words += [word for name in exported for word in ("-x", name)] if is_openmpi else []
+        words += [word for name in variables for word in ("-x", name)] if is_openmpi else []
     return [*words, *command]
+
+
+def exported(environment: Iterable[str] = ()) -> list[str]:
+    """Return the variables that ranks on other hosts must have: of distdl, OpenMP and Python, and the ones given."""
+    others = {name for name in os.environ if name.startswith(("OMP_", "PYTHON"))}
+    return sorted({MARK, *settings.present(), *others, *environment})

@@ -8,29 +8,26 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core import checks, settings
+from ..core import checks
 from ..core.errors import LaunchError
 from ..core.exit_codes import INTERRUPTED, REQUEUE, USAGE
 from ..core.files import StrPath
 from ..core.signals import handle
 from .attempt import Attempt, Outcome, say
+from .checks.allocation import allocation
 from .hosts import Host, read_hosts
-from .launch import find_mpi, find_mpiexec, launch_command
-from .processes import MARK
+from .launch import exported, find_mpi, find_mpiexec, launch_command
+from .reach import reachable
 from .shared_memory import PER_RANK_MEBIBYTES, shortage
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-REACH_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -104,6 +101,9 @@ def launch(
         ranks = sum(host.slots for host in hosts)
     checks.integer("ranks", ranks, 1)
     mpi = find_mpi()
+    found = allocation(os.environ)
+    if found is not None and found[1] != ranks:
+        say(f"{ranks} ranks, where the allocation of {found[0]} has {found[1]} slots ({found[2]})")
     short = "" if hosts else shortage(PER_RANK_MEBIBYTES * ranks)
     if short:
         say(short)
@@ -120,14 +120,16 @@ def supervise(job: Job) -> int:
     """
     outcomes: list[Outcome] = []
     while True:
-        hosts, gone = _reachable(job)
+        hosts, gone = reachable(job.hosts, job.remote_shell)
         ranks = min(job.ranks, sum(host.slots for host in hosts)) if job.hosts else job.ranks
         if ranks < (job.min_ranks or job.ranks):
             outcome = _too_few(job, ranks, gone, is_first=not outcomes)
         else:
             if gone:
                 say(f"{', '.join(gone)} cannot be reached: {ranks} of {job.ranks} ranks, on the hosts that are left")
-            words = launch_command(ranks, job.mpiexec, job.family, job.command, hosts, job.remote_shell, _exported(job))
+            words = launch_command(
+                ranks, job.mpiexec, job.family, job.command, hosts, job.remote_shell, exported(job.environment)
+            )
             outcome = Attempt(words, job.family, job.environment, job.end_timeout).run()
         outcomes.append(outcome)
         if not _is_death(outcome) or len(outcomes) > job.max_restarts:
@@ -144,42 +146,6 @@ def supervise(job: Job) -> int:
 
 def _is_death(outcome: Outcome) -> bool:
     return outcome.told is None and outcome.code not in (0, USAGE, REQUEUE, INTERRUPTED)
-
-
-def _reachable(job: Job) -> tuple[list[Host], list[str]]:
-    """Return the hosts that answer, and the names of those that do not."""
-    if not job.hosts:
-        return [], []
-    with ThreadPoolExecutor(min(32, len(job.hosts))) as pool:
-        answers = list(pool.map(lambda host: _is_local(host) or _answers(host, job.remote_shell), job.hosts))
-    gone = [host.name for host, is_there in zip(job.hosts, answers, strict=True) if not is_there]
-    return [host for host in job.hosts if host.name not in gone], gone
-
-
-def _is_local(host: Host) -> bool:
-    return host.name in ("localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn())
-
-
-def _exported(job: Job) -> list[str]:
-    others = {name for name in os.environ if name.startswith(("OMP_", "PYTHON"))}
-    return sorted({MARK, *settings.present(), *others, *job.environment})
-
-
-def _answers(host: Host, remote_shell: str) -> bool:
-    options = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={REACH_SECONDS}"] if remote_shell == "ssh" else []
-    try:
-        done = subprocess.run(
-            [remote_shell, *options, host.name, "true"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=2 * REACH_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    except OSError as error:
-        raise LaunchError(f"{remote_shell}, the way to other hosts, cannot be run: {error.strerror}") from error
-    return done.returncode == 0
 
 
 def _too_few(job: Job, ranks: int, gone: Sequence[str], is_first: bool) -> Outcome:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 import weakref
 from abc import ABC, abstractmethod
@@ -14,8 +13,10 @@ import numpy as np
 
 from ..core import checks, memory, spans
 from ..core.errors import ArgumentError, PeerError
+from . import objects
 from .contract import Call, make_call
-from .values import as_array, as_contiguous, encode, pack, unpack
+from .nodes import node_number
+from .values import as_array, as_contiguous, pack, unpack
 
 OPERATIONS = ("sum", "max", "min")
 
@@ -133,8 +134,8 @@ class Communicator(ABC):
     def zeros(self, size: int, dtype: Any = np.float32, in_tree_order: bool = False) -> np.ndarray:
         """Return a flat array of zeros that `allreduce` combines fastest; all ranks call this together.
 
-        Ranks of a node share its memory where the system lets them, and combine it there, without messages. Where
-        nodes have equally many ranks, numbered node by node, nodes are combined after the ranks of each.
+        Ranks of a node share its memory where the system lets them, and combine it there, without messages; nodes are
+        combined after the ranks of each.
 
         Args:
             size: how many elements, the same on all ranks.
@@ -200,6 +201,15 @@ class Communicator(ABC):
             self._allgather(values, out)
         return out
 
+    def gather(self, array: Any, root: int = 0) -> np.ndarray | None:
+        """Return the arrays of all ranks, which must have one shape, on the root: (size, *shape); None elsewhere."""
+        self._check_rank("root", root)
+        values = as_contiguous(array)
+        out = np.empty((self.size, *values.shape), values.dtype) if self.rank == root else None
+        with self._collective("gather", values.dtype, values.shape, root=root):
+            self._gather(values, out, root)
+        return out
+
     def alltoall(self, array: Any) -> np.ndarray:
         """Send `array[r]` to rank r, and return what the ranks sent here, in rank order."""
         values = as_contiguous(array)
@@ -255,25 +265,19 @@ class Communicator(ABC):
     def broadcast_object(self, value: Any, root: int = 0) -> Any:
         """Return the root's JSON-like object (None, bool, number, str, list, dict with str keys)."""
         self._check_rank("root", root)
-        data = np.frombuffer(encode(value), np.uint8) if self.rank == root else np.zeros(0, np.uint8)
-        length = int(self.broadcast(len(data), root))
-        data = data.copy() if self.rank == root else np.empty(length, np.uint8)
-        return json.loads(self.broadcast(data, root).tobytes())
+        return objects.broadcast(self, value, root)
 
     def allgather_object(self, value: Any) -> list[Any]:
         """Return the JSON-like objects of all ranks, in rank order."""
-        data = np.frombuffer(encode(value), np.uint8)
-        lengths = self.allgather(np.array(len(data)))
-        padded = np.zeros(int(lengths.max()), np.uint8)
-        padded[: len(data)] = data
-        rows = self.allgather(padded)
-        return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)]
+        return objects.allgather(self, value)
 
     def gather_object(self, value: Any, root: int = 0) -> list[Any] | None:
         """Return the JSON-like objects of all ranks on the root, None elsewhere."""
-        self._check_rank("root", root)
-        values = self.allgather_object(value)
-        return values if self.rank == root else None
+        return objects.gather(self, value, root)
+
+    def all_equal(self, value: Any) -> bool:
+        """Say, on all ranks alike, whether all gave the same JSON-like object; costs no more on many ranks."""
+        return objects.all_equal(self, value)
 
     # --- order ---
 
@@ -304,6 +308,22 @@ class Communicator(ABC):
             part.meetings = self.meetings
         return part
 
+    def beside(self) -> Communicator:
+        """Return these ranks once more, for a thread that reduces while another computes.
+
+        Where it can, it sleeps while messages are on their way, instead of taking the core to look for them.
+        """
+        part = self.split(0, self.rank)
+        assert part is not None
+        return part
+
+    def split_by_node(self) -> tuple[Communicator, Communicator | None]:
+        """Return the communicator of this node's ranks, and that of the first ranks of all nodes; None for others."""
+        numbers = self.allgather(np.array(self._node_number()))
+        node = self.split(int(np.flatnonzero(numbers == numbers[self.rank])[0]), self.rank)
+        assert node is not None
+        return node, self.split(0 if node.rank == 0 else None, self.rank)
+
     @abstractmethod
     def describe(self) -> str:
         """Say in a few words how many ranks there are, and over what they talk."""
@@ -325,6 +345,10 @@ class Communicator(ABC):
         """Return the number of an array that ranks share, else -1."""
         return -1
 
+    def _node_number(self) -> int:
+        """Return a number that the ranks of one node have in common."""
+        return node_number()
+
     @abstractmethod
     def _split(self, color: int | None, key: int, name: str) -> Communicator | None: ...
 
@@ -336,6 +360,13 @@ class Communicator(ABC):
 
     @abstractmethod
     def _allgather(self, array: np.ndarray, out: np.ndarray) -> None: ...
+
+    def _gather(self, array: np.ndarray, out: np.ndarray | None, root: int) -> None:
+        """Bring the arrays of all ranks into the root's `out`."""
+        everything = np.empty((self.size, *array.shape), array.dtype)
+        self._allgather(array, everything)
+        if out is not None:
+            out[...] = everything
 
     @abstractmethod
     def _alltoall(self, array: np.ndarray, out: np.ndarray) -> None: ...

@@ -26,8 +26,22 @@ SEND_SECONDS = 2.0
 TICK_SECONDS = 0.25
 
 LINE_BYTES = 1 << 24
+_OTHER_DESCRIPTORS = 512
+"""Beside links: of MPI, libraries, data and checkpoints."""
+
 HELLO_BYTES = 1 << 10
 """What a stranger may send before it has shown the token."""
+
+
+def _allow_descriptors(count: int) -> None:
+    """Let this process have so many open files, where the system lets it: shells often say 1024."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY and soft < count:
+            most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 class _Wire:
@@ -92,6 +106,7 @@ class Hub:
         on_lost: Callable[[int], None],
         on_tick: Callable[[], None] = lambda: None,
     ) -> None:
+        _allow_descriptors(size + _OTHER_DESCRIPTORS)
         self._listener = socket.create_server((host, port), backlog=max(size, 16))
         self.port: int = self._listener.getsockname()[1]
         self._token = token

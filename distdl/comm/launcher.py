@@ -11,9 +11,12 @@ _SIZES = {
     "PMI_SIZE": "mpiexec of MPICH (or a relative of it)",
     "OMPI_COMM_WORLD_SIZE": "mpiexec of Open MPI",
     "SLURM_STEP_NUM_TASKS": "srun",
+    "JSM_NAMESPACE_SIZE": "jsrun",
+    "FLUX_JOB_SIZE": "flux run",
 }
 
-_OTHERS = ("PMIX_RANK", "PALS_RANKID", "FLUX_TASK_RANK", "MPI_LOCALNRANKS", "JSM_NAMESPACE_SIZE")
+# Launchers that do not say how many processes they have started.
+_OTHERS = ("PMIX_RANK", "PALS_RANKID", "FLUX_TASK_RANK", "MPI_LOCALNRANKS")
 
 
 @dataclass(frozen=True)

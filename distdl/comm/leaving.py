@@ -16,6 +16,7 @@ does not end them.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -38,6 +39,9 @@ FORWARD_SECONDS = 0.3
 LINGER_SECONDS = 3.0
 """How long a rank lives on after the job was aborted, if the launcher does not end it."""
 
+TELL_SECONDS = 0.25
+"""Between two messages about who has left."""
+
 POLL_SECONDS = 0.1
 MESSAGE_SECONDS = 2.0
 """How long a message from or to a rank that has finished may still be under way."""
@@ -58,6 +62,8 @@ class Referee:
         self._present = set(range(size))
         self._on_death = on_death
         self._is_ending = False
+        self._news: dict[str, tuple[Counts, list[int]]] = {}
+        self._told_at = -math.inf
 
     def on_message(self, rank: int, message: Message) -> None:
         """Answer who is the first with bad news, and pass on who left and that the job ends."""
@@ -67,12 +73,25 @@ class Referee:
             self.hub.send(rank, {"answer": message["number"], "first": first})
         elif message["kind"] == "left":
             self._present.discard(rank)
-            self.hub.broadcast({**message, "rank": rank})
+            self._news.setdefault(str(message["counts"]), (message["counts"], []))[1].append(rank)
+            self.on_tick()
         elif message["kind"] == "end":
             self._is_ending = True
             self.hub.broadcast(message)
         elif message["kind"] == "are you there":
             self.hub.send(rank, {"answer": message["number"]})
+
+    def on_tick(self) -> None:
+        """Pass on who has left: not for each rank, or n ranks would cost n * n messages, but some times a second."""
+        now = time.monotonic()
+        if self.hub is None or not self._news or (self._present and now - self._told_at < TELL_SECONDS):
+            return
+        if self._present:
+            groups = [[counts, as_ranges(ranks)] for counts, ranks in self._news.values()]
+            self.hub.broadcast({"kind": "left", "groups": groups})
+        else:
+            self.hub.broadcast({"kind": "all left"})
+        self._news, self._told_at = {}, now
 
     def disarm(self) -> None:
         """Take no closing link for a death any more."""
@@ -97,7 +116,7 @@ class Leaving:
 
     Args:
         world: the communicator of all ranks.
-        places: for each rank where it runs, such as "node7, process 123".
+        places: for each rank where it runs, such as "node7, process 123"; but on rank 0 that of rank 0 alone.
     """
 
     def __init__(self, world: MPICommunicator, places: list[str]) -> None:
@@ -145,11 +164,13 @@ class Leaving:
             # The news is told: that links close now is none.
             self._ending.acquire(blocking=False)
             self._exit_later(message["code"])
+        elif message["kind"] == "all left":
+            self._all_left.set()
         elif message["kind"] == "left":
-            self.departed[message["rank"]] = message["counts"]
-            if len(self.departed) == self.world.size:
-                self._all_left.set()
-            elif not self._watcher.is_alive():
+            for counts, spans in message["groups"]:
+                for first, last in spans:
+                    self.departed.update(dict.fromkeys(range(first, last + 1), counts))
+            if not self._watcher.is_alive():
                 self._watcher.start()
 
     def on_death(self, rank: int) -> None:
@@ -192,9 +213,10 @@ class Leaving:
 
     def _missing_collective(self) -> str:
         for part in self.world.family:
+            members = set(part.members)
             for rank, counts in list(self.departed.items()):
                 count = counts.get(part.name, 0)
-                if rank in part.members and part.collectives > count:
+                if rank in members and part.collectives > count:
                     return (
                         f"rank {rank} has finished, after {count} collectives of {part.name!r}, but collective "
                         f"{part.collectives} ({part.call}) needs it: all ranks must take the same steps; "
@@ -218,3 +240,14 @@ class Leaving:
 
     def _exit(self, code: int) -> None:
         os._exit(code)
+
+
+def as_ranges(ranks: list[int]) -> list[list[int]]:
+    """Return numbers as ranges [first, last], in rising order: few where many are neighbours."""
+    found: list[list[int]] = []
+    for rank in sorted(ranks):
+        if found and found[-1][1] == rank - 1:
+            found[-1][1] = rank
+        else:
+            found.append([rank, rank])
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .contract import Call, difference
 from .litter import remove_names
 from .node_tree import SharedArray
 from .nodes import Nodes
+from .patience import Patient
 from .shared import share
 from .tree import Tree, rescale
 
@@ -57,6 +59,7 @@ class MPICommunicator(Communicator):
         self.members = self._numbers_in_world()
         self.family: list[MPICommunicator] = parent.family if parent else []
         self.family.append(self)
+        self._talker: Callable[[Any], Any] = lambda handle: handle
         self._tree = Tree(self.handle)
         self._nodes: Nodes | None = None
         self._shared: dict[int, SharedArray] = {}
@@ -123,10 +126,21 @@ class MPICommunicator(Communicator):
         part = self.handle.Split(self._mpi.UNDEFINED if color is None else color, key)
         return None if part == self._mpi.COMM_NULL else MPICommunicator(self, part, name)
 
+    def beside(self) -> MPICommunicator:
+        part = super().beside()
+        assert isinstance(part, MPICommunicator)
+        part._be_patient()
+        return part
+
+    def _be_patient(self) -> None:
+        self._talker = lambda handle: Patient(handle, self._mpi)
+        self._tree = Tree(self._talker(self.handle))
+        self._whole_to = -1
+
     def _zeros(self, size: int, dtype: np.dtype, in_tree_order: bool) -> np.ndarray:
         self._agree()
         if self._nodes is None:
-            self._nodes = Nodes(self.handle)
+            self._nodes = Nodes(self.handle, self._talker)
         nodes = self._nodes
         if not size or not nodes.is_shared or (in_tree_order and not nodes.keeps_order):
             return memory.zeros(size, dtype)
@@ -162,6 +176,10 @@ class MPICommunicator(Communicator):
         else:
             rescale(array, scale)
 
+    def library_allreduce(self, array: np.ndarray) -> None:
+        """Add up an array by MPI's own allreduce, which does not promise all ranks the same bits: to compare with."""
+        self._mpi_allreduce(self._in_place, array)
+
     def _tag(self) -> int:
         """Return a tag for the messages of the collective that has begun."""
         assert self.call is not None
@@ -174,6 +192,10 @@ class MPICommunicator(Communicator):
     def _allgather(self, array: np.ndarray, out: np.ndarray) -> None:
         self._agree()
         self.handle.Allgather(array, out)
+
+    def _gather(self, array: np.ndarray, out: np.ndarray | None, root: int) -> None:
+        self._agree()
+        self.handle.Gather(array, out, root)
 
     def _alltoall(self, array: np.ndarray, out: np.ndarray) -> None:
         self._agree()

@@ -3,7 +3,8 @@
 On a node each rank combines its own piece of everybody's arrays, in the order of the tree of ranks (`tree.py`), and
 writes the result to everybody's. Between nodes, ranks with the same place on theirs combine their pieces along that
 tree in between: all ranks of a node talk, and what crosses the wire does so for the whole node. (Compare S. Jain et
-al., "Framework for Scalable Intra-Node Collective Operations using Shared Memory", SC 2018.)
+al., "Framework for Scalable Intra-Node Collective Operations using Shared Memory", SC 2018.) Where nodes have not
+equally many ranks there are no such pieces: the first rank of each node takes the whole across.
 
 Ranks of a node meet twice, by messages that carry the signature of the call as their tag: before the first, others
 may still write to their own arrays; behind the second, nobody touches another's.
@@ -37,7 +38,7 @@ class _Step(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """A block of a piece: this rank's own array there, those of the other ranks, and all operands of the steps."""
+    """A block of a piece: the array there that gets the result, those of the other ranks, all operands of the steps."""
 
     mine: np.ndarray
     others: list[np.ndarray]
@@ -59,15 +60,17 @@ class SharedArray:
     def __init__(self, nodes: Nodes, arrays: list[np.ndarray], number: int):
         self.number = number
         self._nodes = nodes
-        self._across = nodes.across if nodes.count > 1 else None
+        self._is_by_pieces = nodes.is_regular
         width, size, itemsize = len(arrays), arrays[0].size, arrays[0].itemsize
         line = _ALIGNMENT // itemsize
         start, stop = (min(-(-size * i // width // line) * line, size) for i in (nodes.place, nodes.place + 1))
-        self._steps = _steps(width, nodes.place)
+        # Whose array gets what the node has combined.
+        target = nodes.place if self._is_by_pieces else 0
+        self._steps = _steps(width, target)
         spare = [np.empty(_BLOCK_BYTES // itemsize, arrays[0].dtype) for _ in range(_spare(self._steps, width))]
-        self._piece = arrays[nodes.place][start:stop]
+        self._crossing = arrays[nodes.place][start:stop] if self._is_by_pieces else arrays[0]
         self._blocks = [
-            _block([array[at : min(at + _BLOCK_BYTES // itemsize, stop)] for array in arrays], spare, nodes.place)
+            _block([array[at : min(at + _BLOCK_BYTES // itemsize, stop)] for array in arrays], spare, target)
             for at in range(start, stop, _BLOCK_BYTES // itemsize)
         ]
 
@@ -77,13 +80,23 @@ class SharedArray:
         for mine, others, operands in self._blocks:
             for left, right, out in self._steps:
                 combine(operands[left], operands[right], out=operands[out])
-            if self._across is None:
+            if self._nodes.count == 1:
                 rescale(mine, scale)
                 _hand_out(mine, others)
-        if self._across is not None:
-            self._across.allreduce(self._piece, combine, scale, tag)
+        if self._nodes.count > 1:
+            self._cross(combine, scale, tag)
             for mine, others, _ in self._blocks:
                 _hand_out(mine, others)
+        self._meet(tag)
+
+    def _cross(self, combine: np.ufunc, scale: float, tag: int) -> None:
+        """Combine what this node has with the other nodes'."""
+        if self._is_by_pieces:
+            self._nodes.across.allreduce(self._crossing, combine, scale, tag)
+            return
+        self._meet(tag)
+        if self._nodes.place == 0:
+            self._nodes.across.allreduce(self._crossing, combine, scale, tag)
         self._meet(tag)
 
     def _meet(self, tag: int) -> None:
@@ -96,13 +109,13 @@ class SharedArray:
         distance = 1
         while distance < width:
             to, source = (place + distance) % width, (place - distance) % width
-            self._nodes.local.Sendrecv(_SENT, to, tag, _RECEIVED, source, tag)
+            self._nodes.messages.Sendrecv(_SENT, to, tag, _RECEIVED, source, tag)
             distance *= 2
 
 
-def _block(operands: list[np.ndarray], spare: list[np.ndarray], place: int) -> _Block:
-    mine = operands[place]
-    others = [array for i, array in enumerate(operands) if i != place]
+def _block(operands: list[np.ndarray], spare: list[np.ndarray], target: int) -> _Block:
+    mine = operands[target]
+    others = [array for i, array in enumerate(operands) if i != target]
     return _Block(mine, others, [*operands, *(array[: mine.size] for array in spare)])
 
 
@@ -111,8 +124,8 @@ def _hand_out(mine: np.ndarray, others: list[np.ndarray]) -> None:
         np.copyto(other, mine)
 
 
-def _steps(width: int, mine: int) -> list[_Step]:
-    """List how the arrays of so many ranks are combined in the order of the tree, the last into this rank's own."""
+def _steps(width: int, target: int) -> list[_Step]:
+    """List how the arrays of so many ranks are combined in the order of the tree, the last into the target's."""
     steps: list[_Step] = []
     places = leaves(width)
 
@@ -130,10 +143,11 @@ def _steps(width: int, mine: int) -> list[_Step]:
         return out
 
     combine(0, len(places), width)
-    steps[-1] = steps[-1]._replace(out=mine)
+    if steps:
+        steps[-1] = steps[-1]._replace(out=target)
     return steps
 
 
 def _spare(steps: list[_Step], width: int) -> int:
     """Return how many temporary operands the steps need."""
-    return max(0, max(step.out for step in steps) + 1 - width)
+    return max([0, *(step.out + 1 - width for step in steps)])

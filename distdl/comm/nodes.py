@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,32 +21,33 @@ class Nodes:
         count: how many nodes there are.
         is_regular: whether each node has equally many ranks, with neighbouring numbers.
         keeps_order: whether combining within nodes first, then between them, is the order of the tree of ranks.
-        across: the tree of those ranks that have the same place on their nodes, one for each node.
+        messages: the ranks on this node, for messages between them.
+        is_shared: whether any ranks share a node.
+        across: the tree of those ranks that have the same place on their nodes, one for each node. Where nodes are not
+            regular it is there for the first ranks of nodes only.
 
     Args:
         handle: an mpi4py communicator; all its ranks make this together.
+        talker: gives what sends and receives for a communicator.
     """
 
-    def __init__(self, handle: Any):
+    def __init__(self, handle: Any, talker: Callable[[Any], Any] = lambda handle: handle):
         rank, size = handle.Get_rank(), handle.Get_size()
         names = np.empty(size, np.int64)
-        handle.Allgather(np.array([_number()], np.int64), names)
+        handle.Allgather(np.array([node_number()], np.int64), names)
         self.local = handle.Split(int(np.flatnonzero(names == names[rank])[0]), rank)
+        self.messages = talker(self.local)
         self.place = self.local.Get_rank()
         self.count = len(set(names.tolist()))
         width = size // self.count
         blocks = names[: width * self.count].reshape(self.count, width)
         self.is_regular = width * self.count == size and bool((blocks == blocks[:, :1]).all())
         self.keeps_order = self.count == 1 or (self.is_regular and width & (width - 1) == 0)
-        self.across = Tree(handle.Split(self.place, rank))
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether ranks share nodes, equally many of them each."""
-        return self.is_regular and self.local.Get_size() > 1
+        self.is_shared = self.count < size
+        self.across = Tree(talker(handle.Split(self.place if self.is_regular else min(self.place, 1), rank)))
 
 
-def _number() -> int:
-    """Return a number for the machine and the network of this process."""
+def node_number() -> int:
+    """Return a number for the machine and the network of this process: that of its node."""
     words = f"{machine()}\n{network()}".encode()
     return int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "little", signed=True)

@@ -78,6 +78,8 @@ class Stalls:
     ) -> None:
         self.hub: Hub | None = None
         self._places = places
+        self._everybody = tuple(range(len(places)))
+        self._firsts: dict[str, Wait] = {}
         self._on_end = on_end
         self._clock = clock
         self._warn_after = settings.stall_warning()
@@ -95,7 +97,8 @@ class Stalls:
         if kind == "waits":
             fields = {name: message[name] for name in ("part", "number", "signature", "what", "place")}
             since = self._clock() - message["seconds"]
-            wait = Wait(rank, members=tuple(message["members"]), since=since, **fields)
+            members = tuple(message["members"]) or self._everybody
+            wait = Wait(rank, members=members, since=since, **fields)
             self._waits[rank, wait.part] = wait
             self._compare(wait)
         elif kind == "goes on":
@@ -104,8 +107,7 @@ class Stalls:
             self._reports[rank] = message
         elif kind == "left":
             self._left.add(rank)
-            everybody = tuple(range(len(self._places)))
-            self._waits[rank, _END] = Wait(rank, _END, 0, 0, "the end", everybody, "its end", self._clock())
+            self._waits[rank, _END] = Wait(rank, _END, 0, 0, "the end", self._everybody, "its end", self._clock())
 
     def on_tick(self) -> None:
         """Look whether somebody has waited for too long."""
@@ -138,8 +140,12 @@ class Stalls:
 
     def _compare(self, wait: Wait) -> None:
         """End the job if another rank waits in the same collective with something else."""
-        calls = [other for other in self._waits.values() if (other.part, other.number) == (wait.part, wait.number)]
-        if any(other.signature != wait.signature for other in calls):
+        # With one that waits in this call: others that differ from it have ended the job.
+        first = self._firsts.get(wait.part)
+        if first is None or first.number != wait.number or self._waits.get((first.rank, first.part)) is not first:
+            self._firsts[wait.part] = wait
+        elif first.signature != wait.signature:
+            calls = [other for other in self._waits.values() if (other.part, other.number) == (wait.part, wait.number)]
             told = difference([(other.rank, other.what, other.place) for other in calls])
             self._end(f"the ranks call different collectives (number {wait.number} of {wait.part!r}): {told}")
 

@@ -27,8 +27,10 @@ def watch(world: MPICommunicator, places: list[str]) -> Leaving:
 
     Args:
         world: the communicator of all ranks.
-        places: for each rank where it runs.
+        places: for each rank where it runs; given on rank 0.
     """
+    first = world.broadcast_object(places[0] if world.rank == 0 else None)
+    places = places if world.rank == 0 else [first]
     leaving = Leaving(world, places)
     waiting: Waiting | None = None
 
@@ -38,7 +40,7 @@ def watch(world: MPICommunicator, places: list[str]) -> Leaving:
         elif leaving.link is not None and waiting is not None:
             leaving.link.send(waiting.report())
 
-    one_host = len(set(world.allgather_object(network()))) == 1
+    one_host = world.all_equal(network())
     invitation, problem = None, ""
     if world.rank == 0:
         try:
@@ -52,7 +54,9 @@ def watch(world: MPICommunicator, places: list[str]) -> Leaving:
             leaving.link = Link(addresses, invitation["token"], world.rank, on_message, leaving.on_hub_lost)
         except ConnectionError as error:
             problem = str(error)
-    problems = [f"rank {rank}: {text}" for rank, text in enumerate(world.allgather_object(problem)) if text]
+    problems = []
+    if world.allreduce(bool(problem), "max"):
+        problems = [f"rank {rank}: {text}" for rank, text in enumerate(world.allgather_object(problem)) if text]
     if problems:
         _give_up(leaving, problems)
     else:
@@ -72,7 +76,11 @@ def _open_hub(places: list[str], leaving: Leaving, one_host: bool) -> dict[str, 
         referee.on_message(rank, message)
         stalls.on_message(rank, message)
 
-    hub = Hub(host, port, token, len(places), on_message, referee.on_lost, stalls.on_tick)
+    def on_tick() -> None:
+        referee.on_tick()
+        stalls.on_tick()
+
+    hub = Hub(host, port, token, len(places), on_message, referee.on_lost, on_tick)
     referee.hub = stalls.hub = hub
     hosts = [host] if host else _addresses()
     leaving.referee = referee

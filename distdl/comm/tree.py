@@ -17,7 +17,7 @@ from ..core import memory
 SMALL_BYTES = 1 << 15
 """Up to this size arrays go whole: fewer messages, though longer ones."""
 
-_BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
 """What arrives is combined in blocks that still lie in the cache then."""
 
 _ALIGNMENT = 16
@@ -91,12 +91,12 @@ class Tree:
             self._exchange(mine, theirs, peer, combine, scale if distance == self._width else 1.0, tag)
             way.append((peer, mine, theirs))
         for peer, mine, theirs in reversed(way):
-            self._handle.Sendrecv(mine, peer, tag, theirs, peer, tag)
+            self._swap(mine, theirs, peer, tag)
 
     def _exchange(
         self, mine: np.ndarray, theirs: np.ndarray, peer: int, combine: np.ufunc, scale: float, tag: int
     ) -> None:
-        step = _BLOCK_BYTES // mine.itemsize
+        step = BLOCK_BYTES // mine.itemsize
         received = memory.empty((min(step, mine.size),), mine.dtype)
         for start in range(0, max(mine.size, theirs.size), step):
             block = mine[start : start + step]
@@ -104,6 +104,12 @@ class Tree:
             self._handle.Sendrecv(theirs[start : start + step], peer, tag, arrived, peer, tag)
             combine(block, arrived, out=block)
             rescale(block, scale)
+
+    def _swap(self, mine: np.ndarray, theirs: np.ndarray, peer: int, tag: int) -> None:
+        step = BLOCK_BYTES // mine.itemsize
+        for start in range(0, max(mine.size, theirs.size), step):
+            block = slice(start, start + step)
+            self._handle.Sendrecv(mine[block], peer, tag, theirs[block], peer, tag)
 
 
 def leaves(size: int) -> list[tuple[int, ...]]:

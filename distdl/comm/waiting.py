@@ -39,7 +39,7 @@ class Waiting:
 
     Args:
         leaving: of this rank.
-        places: for each rank where it runs.
+        places: for each rank where it runs; but on rank 0 that of rank 0 alone.
     """
 
     def __init__(self, leaving: Leaving, places: list[str]) -> None:
@@ -75,7 +75,8 @@ class Waiting:
             time.sleep(POLL_SECONDS)
             now = time.monotonic()
             for part in list(self._leaving.world.family):
-                self._tell(link, part.name, part.since, now, functools.partial(_collective, part))
+                is_world = part.size == self._leaving.world.size
+                self._tell(link, part.name, part.since, now, functools.partial(_collective, part, is_world))
                 peer_since = part.peer_since if part.peer >= 0 else 0.0
                 self._tell(link, _message_name(part), peer_since, now, functools.partial(_message, part))
 
@@ -101,7 +102,8 @@ class Waiting:
 
     def _stagger(self, members: list[int]) -> float:
         """Return how much later than the first member this rank speaks, if the hub does not."""
-        return 2 * ANSWER_SECONDS * sorted(members).index(self._leaving.world.rank)
+        rank = self._leaving.world.rank
+        return 2 * ANSWER_SECONDS * (sorted(members).index(rank) if members else rank)
 
     def _check_hub(self, link: Link, message: Message, seconds: float) -> None:
         """Speak for the hub, which warns of stalls, if rank 0 is itself stuck."""
@@ -117,7 +119,7 @@ class Waiting:
             tell(f"rank {self._leaving.world.rank}: {news}")
 
 
-def _collective(part: MPICommunicator) -> Message | None:
+def _collective(part: MPICommunicator, is_world: bool) -> Message | None:
     since, call = part.since, part.call
     if call is None or not since or part.since != since:
         return None
@@ -125,7 +127,8 @@ def _collective(part: MPICommunicator) -> Message | None:
         "number": call.number,
         "signature": call.signature,
         "what": str(call),
-        "members": list(part.members),
+        # Of everybody's thousands of numbers nobody needs thousands of copies.
+        "members": [] if is_world else list(part.members),
     }
 
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import settings, spans, threads
 from ..core.errors import LaunchError
+from ..core.quota import cpu_quota
 from .base import Communicator
 from .launcher import Launcher, find_launcher
 from .serial import SerialCommunicator
-from .system import machine
+from .software import compare, versions
+from .system import machine, network, number_of
+from .telling import tell
 
 if TYPE_CHECKING:
     from .mpi import MPICommunicator
@@ -61,14 +64,28 @@ def _make() -> Communicator:
 def _settle(communicator: MPICommunicator) -> None:
     """Share the cores, and prepare for the end."""
     node = os.uname().nodename
-    mine = {"node": node, "machine": machine(), "process": os.getpid(), "cores": threads.cores()}
-    places = communicator.allgather_object(mine)
-    here = [place["cores"] for place in places if place["machine"] == mine["machine"]]
-    threads.apply(threads.plan(threads.cores(), here))
+    cores, quota = threads.cores(), cpu_quota()
+    compare(communicator, node, versions(communicator.describe().partition(", ")[2]))
+    # Of the other machines' ranks nobody needs to know more than where they are, and rank 0 only.
+    neighbours = communicator.split(number_of(machine()), communicator.rank)
+    assert neighbours is not None
+    mine = {"cores": cores, "network": network()}
+    here = neighbours.allgather_object(mine)
+    if quota is not None:
+        # A container's ranks share its quota, and its network.
+        quota /= sum(place["network"] == mine["network"] for place in here)
+    decided = threads.plan(cores, [place["cores"] for place in here], quota)
+    threads.apply(decided)
+    complaint = threads.complaint(decided, cores)
+    places = communicator.gather_object([f"{node}, process {os.getpid()}", f"{node}: {complaint}" if complaint else ""])
+    found = [f"rank {rank} on {text}" for rank, (_, text) in enumerate(places or []) if text]
+    if found:
+        others = f" ({len(found) - 1} more ranks have such news)" if len(found) > 1 else ""
+        tell(found[0] + others)
     if communicator.size > 1:
         from .start import watch
 
-        watch(communicator, [f"{place['node']}, process {place['process']}" for place in places])
+        watch(communicator, [place for place, _ in places or []])
     # What the start needed is no step of the user's.
     communicator.collectives = 0
 

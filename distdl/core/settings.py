@@ -26,6 +26,8 @@ VARIABLES = {
     "DISTDL_OVERLAP": "auto (the default), 1 or 0: whether gradients are reduced while backward() still runs",
     "DISTDL_BUCKET_BYTES": "size of gradient buckets, instead of what suits the ranks",
     "DISTDL_MAX_FILE_BYTES": "the most that a reader takes from one file",
+    "DISTDL_TRIAL_STEPS": "set by distdl tune: training ends after so many steps, and says how fast they were",
+    "DISTDL_PROFILE": "file for a profile of some steps, for distdl plan, which sets it to -",
     "DISTDL_TIMELINE": "file for a timeline of the whole run, one for each rank",
 }
 """What each variable means."""
@@ -92,7 +94,9 @@ def exact() -> bool:
 
 def overlap() -> bool | None:
     """Return whether gradients are to be reduced while backward() runs; None where nobody has said."""
-    said = checks.one_of("DISTDL_OVERLAP", _get("DISTDL_OVERLAP") or "auto", ("auto", "0", "1"))
+    # A profile tells computation and reductions apart.
+    default = "auto" if profile() is None else "0"
+    said = checks.one_of("DISTDL_OVERLAP", _get("DISTDL_OVERLAP") or default, ("auto", "0", "1"))
     return None if said == "auto" else said == "1"
 
 
@@ -104,6 +108,16 @@ def bucket_bytes() -> int | None:
 def max_file_bytes() -> int | None:
     """Return the most that a reader may take from one file; None where nobody has said."""
     return _positive("DISTDL_MAX_FILE_BYTES")
+
+
+def trial_steps() -> int | None:
+    """Return after how many steps a training is to end and say how fast they were; None: this is no trial."""
+    return _positive("DISTDL_TRIAL_STEPS")
+
+
+def profile() -> str | None:
+    """Return the file for a profile of some steps, "-" for standard output; None where nobody has said."""
+    return _get("DISTDL_PROFILE") or None
 
 
 def timeline_path() -> Path | None:

@@ -1,8 +1,8 @@
 """The one place that decides how many threads a rank uses: its kernels (`core/team.py`), BLAS and Numba's loops.
 
-The rule, for ranks that share a node under MPI: each gets its share of the cores. A process alone
-takes one thread: results then do not depend on the machine's size, and two ranks use two cores
-better than two threads do. `DISTDL_NUM_THREADS`, else `OMP_NUM_THREADS` (which schedulers set),
+The rule, for ranks that share a node under MPI: each gets its share of the cores, and of the processor time where a
+container's quota is less. A process alone takes one thread: results then do not depend on the machine's size, and two
+ranks use two cores better than two threads do. `DISTDL_NUM_THREADS`, else `OMP_NUM_THREADS` (which schedulers set),
 decides by force.
 """
 
@@ -36,13 +36,14 @@ def cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def plan(mine: Collection[int], node: Sequence[Collection[int]]) -> Threads:
+def plan(mine: Collection[int], node: Sequence[Collection[int]], quota: float | None = None) -> Threads:
     """Decide for one rank.
 
     Args:
         mine: the cores that this rank may run on.
         node: the same for each rank of its node, itself included. A launcher that binds each rank
             leaves masks that do not overlap; a core that several masks hold is shared equally.
+        quota: cores' worth of processor time that this rank may take; None: no bound.
     """
     told = settings.num_threads()
     if told is not None:
@@ -53,7 +54,25 @@ def plan(mine: Collection[int], node: Sequence[Collection[int]]) -> Threads:
     if len(node) <= 1:
         return Threads(1, "one process alone")
     share = sum(Fraction(1, sum(core in other for other in node)) for core in mine)
+    if quota is not None and quota < share:
+        return Threads(max(1, int(quota)), "share of a container's quota")
     return Threads(max(1, int(share)), f"share of {len(mine)} core{'s' if len(mine) > 1 else ''}")
+
+
+def complaint(threads: Threads, mine: Collection[int]) -> str:
+    """Say that a rank was told more threads than it has cores; empty if not.
+
+    Args:
+        threads: what was decided.
+        mine: the cores that the rank may run on.
+    """
+    if threads.count <= len(mine):
+        return ""
+    cores = f"core {min(mine)} alone" if len(mine) == 1 else f"{len(mine)} cores"
+    return (
+        f"{threads.reason} asks for {threads.count} threads, and the launcher binds the process to {cores}: "
+        "let it bind a rank to as many cores as it has threads, or say less"
+    )
 
 
 def current() -> int:
@@ -62,6 +81,13 @@ def current() -> int:
     if _current is None:
         _current = plan(cores(), [cores()])
     return _current.count
+
+
+def applied() -> Threads:
+    """Return what was applied, else what this process uses alone."""
+    current()
+    assert _current is not None
+    return _current
 
 
 def fix_sums() -> None:
@@ -104,3 +130,14 @@ def apply(threads: Threads) -> None:
         os.environ["NUMBA_NUM_THREADS"] = str(threads.count)
     else:
         numba.set_num_threads(min(threads.count, numba.config.NUMBA_NUM_THREADS))
+
+
+def pools() -> dict[str, int]:
+    """Return how many threads each library that is loaded would use: each BLAS or OpenMP, and Numba's loops."""
+    from threadpoolctl import threadpool_info
+
+    found = {
+        f"{pool['internal_api']} {pool['version'] or ''}".strip(): pool["num_threads"] for pool in threadpool_info()
+    }
+    numba = sys.modules.get("numba")
+    return found if numba is None else {**found, "numba": numba.get_num_threads()}

@@ -8,6 +8,10 @@ from .idx import read_idx
 from .loader import DataLoader
 from .npy import load_arrays
 from .sampler import DistributedSampler, GlobalBatchSampler
+from .sharded.arrays import ShardedArrays
+from .sharded.indexing import index_shards
+from .sharded.tar import TarShards
+from .sharded.writer import ShardWriter
 from .transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip
 
 __all__ = [
@@ -21,8 +25,12 @@ __all__ = [
     "Normalize",
     "RandomCrop",
     "RandomHorizontalFlip",
+    "ShardWriter",
+    "ShardedArrays",
     "Subset",
+    "TarShards",
     "default_collate",
+    "index_shards",
     "load_arrays",
     "load_digits",
     "load_fashion_mnist",

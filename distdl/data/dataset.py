@@ -25,7 +25,22 @@ class IterableDataset(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
-class ArrayDataset:
+class Takes:
+    """Marks data sets whose `take(indices)` returns a batch: a tuple of arrays."""
+
+
+class Ordered:
+    """Marks data sets whose attribute `order` is that of shuffled epochs, see `plan.Order`."""
+
+    order: Any
+
+
+def order_of(dataset: Any) -> Any:
+    """Return the order that a data set gives to shuffled epochs; None: it leaves that to others."""
+    return dataset.order if isinstance(dataset, Ordered) else None
+
+
+class ArrayDataset(Takes):
     """Samples that are rows of arrays, in memory or memory-mapped."""
 
     def __init__(self, *arrays: Any) -> None:
@@ -140,4 +155,4 @@ class Subset:
 
 def can_take(dataset: Any) -> bool:
     """Say whether `dataset.take(indices)` is a batch; methods of this name elsewhere mean other things."""
-    return can_take(dataset.dataset) if isinstance(dataset, Subset) else isinstance(dataset, ArrayDataset)
+    return can_take(dataset.dataset) if isinstance(dataset, Subset) else isinstance(dataset, Takes)

@@ -3,14 +3,15 @@
 Formats: numpy.lib.format (versions 1 and 2), and ZIP for .npz. Nothing is unpickled.
 """
 
+import io
 import math
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from ..core import checks
 from ..core.errors import DistdlError
 from ..core.files import DEFLATE_RATIO, StrPath, bad_file, check_declared, file_size
 from .dataset import ArrayDataset
+
+Member = TypeVar("Member")
 
 _CHUNK = 1 << 20
 
@@ -93,6 +96,17 @@ def map_npy(path: StrPath) -> np.ndarray:
     return _map(path, header, 0)
 
 
+def parse_npy(name: StrPath, content: bytes) -> np.ndarray:
+    """Return the array that the bytes of a .npy file hold, read-only.
+
+    Raises:
+        FileFormatError: they are no whole .npy file of numbers; `name` is what it calls them.
+    """
+    header = _read_header(name, "", io.BytesIO(content))
+    _check_length(name, "", header, len(content))
+    return np.frombuffer(content, header.dtype, offset=header.size).reshape(header.shape, order=header.order)
+
+
 def read_npz(path: StrPath, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Read an .npz file: stored members are mapped, compressed ones read; all checksums are verified.
 
@@ -107,6 +121,34 @@ def read_npz(path: StrPath, names: Sequence[str] | None = None) -> dict[str, np.
         MissingDataError: there is no such file.
         ValueError: it is no whole .npz file of numbers, or has no array of a name.
     """
+    return _each_member(path, names, _read_member)
+
+
+def npz_rows(path: StrPath, names: Sequence[str] | None = None) -> int:
+    """Return the common length of arrays of an .npz file along their first axis, by their headers alone.
+
+    Raises:
+        MissingDataError: there is no such file.
+        ValueError: it is no .npz file of numbers, has no array of a name, or arrays of unequal lengths.
+    """
+    lengths = set(_each_member(path, names, _member_rows).values())
+    if len(lengths) != 1:
+        raise bad_file(path, f"must hold arrays of one length, has {sorted(lengths)}")
+    return lengths.pop()
+
+
+def npy_rows(path: StrPath) -> int:
+    """Return the length of the array of a .npy file along its first axis, by its header alone."""
+    file_size(path)
+    with open(path, "rb") as file:
+        return _rows(path, "", _read_header(path, "", file))
+
+
+def _each_member(
+    path: StrPath,
+    names: Sequence[str] | None,
+    read: Callable[[StrPath, zipfile.ZipFile, zipfile.ZipInfo], Member],
+) -> dict[str, Member]:
     available = file_size(path)
     try:
         _check_directory(path, available)
@@ -115,7 +157,7 @@ def read_npz(path: StrPath, names: Sequence[str] | None = None) -> dict[str, np.
             for name in names or ():
                 if name not in members:
                     raise checks.bad_value("names", name, f"must be one of {', '.join(members)}, which {path} holds")
-            return {name: _read_member(path, archive, members[name]) for name in names or members}
+            return {name: read(path, archive, members[name]) for name in names or members}
     except DistdlError:
         raise
     except _ZIP_ERRORS as error:
@@ -177,6 +219,17 @@ def _read_member(path: StrPath, archive: zipfile.ZipFile, info: zipfile.ZipInfo)
         file.seek(info.header_offset + _LOCAL_HEADER - 4)
         name_length, extra_length = np.frombuffer(file.read(4), "<u2").tolist()
     return _map(path, header, info.header_offset + _LOCAL_HEADER + name_length + extra_length)
+
+
+def _member_rows(path: StrPath, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
+    with archive.open(info) as stream:
+        return _rows(path, info.filename, _read_header(path, info.filename, stream))
+
+
+def _rows(path: StrPath, member: str, header: _Header) -> int:
+    if not header.shape:
+        raise bad_file(path, f"{member or 'it'} must have a first axis of samples")
+    return header.shape[0]
 
 
 def _read_header(path: StrPath, member: str, file: IO[bytes]) -> _Header:

@@ -1,6 +1,6 @@
 """The plan of an epoch, the same on every rank: one order, cut into global batches, then into ranks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,15 @@ import numpy as np
 from ..core import checks, random
 from ..core.shards import shards_of
 
+Order = Callable[[int, int], np.ndarray]
+"""Returns for (epoch, seed) in which order the epoch visits all samples, the same on every rank."""
 
-def epoch_order(length: int, epoch: int, shuffle: bool, seed: int) -> np.ndarray:
+
+def epoch_order(length: int, epoch: int, shuffle: bool, seed: int, order: Order | None = None) -> np.ndarray:
     """Return the order in which an epoch visits its samples: int64 of shape (length,)."""
-    return random.permutation("shuffle", epoch, length, seed=seed) if shuffle else np.arange(length)
+    if not shuffle:
+        return np.arange(length)
+    return random.permutation("shuffle", epoch, length, seed=seed) if order is None else order(epoch, seed)
 
 
 def check_rank(rank: int, size: int) -> tuple[int, int]:
@@ -52,6 +57,7 @@ class Plan:
         drop_last: whether a short last batch is left out.
         shards: into how many a global batch is cut, of which each rank gets neighbours; 0: one a rank.
         shares: how much of each global batch each rank gets, in proportion; (): all the same.
+        random_order: of shuffled epochs; None: any order of all samples.
     """
 
     length: int
@@ -63,6 +69,7 @@ class Plan:
     drop_last: bool = False
     shards: int = 0
     shares: tuple[float, ...] = ()
+    random_order: Order | None = None
 
     @property
     def steps(self) -> int:
@@ -71,7 +78,7 @@ class Plan:
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the order of all samples in `epoch`."""
-        return epoch_order(self.length, epoch, self.shuffle, self.seed)
+        return epoch_order(self.length, epoch, self.shuffle, self.seed, self.random_order)
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """Return this rank's samples, one array a step; some may be empty in the last step."""

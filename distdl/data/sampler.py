@@ -7,7 +7,8 @@ import numpy as np
 
 from ..core import checks
 from ..core.shards import check_shards
-from .plan import Plan, Position, check_enough, check_rank, check_shares, epoch_order, read_state
+from .dataset import order_of
+from .plan import Order, Plan, Position, check_enough, check_rank, check_shares, epoch_order, read_state
 
 
 class EpochSampler:
@@ -21,6 +22,7 @@ class EpochSampler:
         self.shuffle = bool(shuffle)
         self.seed = checks.integer("seed", seed, 0)
         self.drop_last = bool(drop_last)
+        self.order: Order | None = None
         self.position = Position()
 
     def items(self, epoch: int) -> Any:
@@ -72,7 +74,7 @@ class DistributedSampler(EpochSampler):
         """Share the samples of `dataset` out among `size` ranks.
 
         Args:
-            dataset: anything with a length.
+            dataset: anything with a length; one in shards gives shuffled epochs its order, see `ShardOrder`.
             rank: this rank, in [0, size).
             size: number of ranks.
             shuffle: whether each epoch has an order of its own; else it is the order of the data set.
@@ -84,6 +86,7 @@ class DistributedSampler(EpochSampler):
             ValueError: a rank out of range, or fewer samples than ranks.
         """
         super().__init__(len(dataset), rank, size, shuffle, seed, drop_last)
+        self.order = order_of(dataset)
 
     @property
     def shortest(self) -> int:
@@ -101,7 +104,7 @@ class DistributedSampler(EpochSampler):
 
     def items(self, epoch: int) -> np.ndarray:
         """Return the indices that this rank reads in `epoch`: int64 of shape (len(self),)."""
-        return epoch_order(self.length, epoch, self.shuffle, self.seed)[self.rank :: self.size][: len(self)]
+        return epoch_order(self.length, epoch, self.shuffle, self.seed, self.order)[self.rank :: self.size][: len(self)]
 
 
 class GlobalBatchSampler(EpochSampler):
@@ -118,6 +121,7 @@ class GlobalBatchSampler(EpochSampler):
         drop_last: bool = False,
         shards: int = 0,
         shares: Sequence[float] = (),
+        order: Order | None = None,
     ) -> None:
         """Cut each epoch into batches of `batch_size` rows over all ranks, and take those of `rank`.
 
@@ -133,6 +137,7 @@ class GlobalBatchSampler(EpochSampler):
                 what reproducible mode needs. A power of two; 0: one a rank.
             shares: for nodes of unequal speed, how much of each global batch each rank gets, in proportion: (2, 1)
                 gives rank 0 two thirds. Gradients stay exact, as each rank counts by its rows. By default all the same.
+            order: of shuffled epochs: what a data set in shards has as `order`; by default any order of all samples.
 
         Raises:
             ValueError: a rank out of range, a batch size below 1, fewer samples or shards than ranks, or fewer
@@ -147,6 +152,7 @@ class GlobalBatchSampler(EpochSampler):
         self.shares = check_shares(shares, size)
         if self.shares and self.shards:
             raise checks.bad_value("shares", list(self.shares), "cannot be given with `shards`, which are all alike")
+        self.order = order
 
     @property
     def plan(self) -> Plan:
@@ -161,6 +167,7 @@ class GlobalBatchSampler(EpochSampler):
             self.drop_last,
             self.shards,
             self.shares,
+            self.order,
         )
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ from bound what is lost by it. Sums are float32 over 128 rows, and float64 beyon
 import numpy as np
 
 from .norm import _moments, _norm_input, _norm_sums, _scale_columns
-from .registry import helper, kernel
+from .registry import helper, inlined, kernel
 from .simd import LANES, LOWEST, add, at_least, fill, fma, mul, sub, where_positive, zero
 from .sums import BLOCK
 from .tiles import get, put
@@ -31,7 +31,7 @@ def _strip(columns):  # type: ignore[no-untyped-def]
     return BLOCK if columns <= LANES else max(4, _STRIP // columns)
 
 
-@helper
+@inlined
 def _guess(values, rows, columns, first, lanes):  # type: ignore[no-untyped-def]
     """Return the mean of rows that are spread evenly."""
     step = (rows + _SAMPLES - 1) // _SAMPLES

@@ -7,55 +7,64 @@ product whose rows start `stride` pixels apart.
 import numpy as np
 
 from .panels import pack
-from .registry import helper, kernel
-from .simd import LANES, LOWEST, fill, load, load_first, zero
+from .registry import helper, inlined, kernel
+from .simd import LANES, LOWEST, fill, load, load_first, where_positive, zero
 from .taps import Pair
 from .taps import taps as taps_of
-from .tiles import products
-from .windows import begin, extents, finish, put_greatest
+from .tiles import get, products, put
+from .windows import begin, extents, finish, gradient_at, put_greatest
 
 
 @helper
 def pad_image(x, n, before, padded):  # type: ignore[no-untyped-def]
     """Copy image n into the middle of `padded` (height, width, channels), `before` (rows, columns) from its corner."""
     height, width, channels = x.shape[1:]
-    source, target = x[n].reshape(-1), padded.reshape(-1)
-    line = padded.shape[1] * channels
+    source, target = x.reshape(-1), padded.reshape(-1)
+    line, left, inner = padded.shape[1] * channels, before[1] * channels, width * channels
     for h in range(padded.shape[0]):
-        row = target[h * line : (h + 1) * line]
-        inside = h - before[0]
+        row, inside = h * line, h - before[0]
         if inside < 0 or inside >= height:
-            row[:] = 0
+            _clear(target, row, line)
             continue
-        start = before[1] * channels
-        end = start + width * channels
-        row[:start] = 0
-        row[end:] = 0
-        image = source[inside * width * channels : (inside + 1) * width * channels]
-        middle = row[start:end]
-        for i in range(middle.size):
-            middle[i] = image[i]
+        _clear(target, row, left)
+        _clear(target, row + left + inner, line - left - inner)
+        start = (n * height + inside) * inner
+        for i in range(0, inner, LANES):
+            put(target, row + left + i, get(source, start + i, inner - i), inner - i)
+
+
+@helper
+def _clear(target, start, count):  # type: ignore[no-untyped-def]
+    for i in range(0, count, LANES):
+        put(target, start + i, zero(), count - i)
 
 
 @helper
 def pad_gradient(dy, y, masked, taps, n, before, padded):  # type: ignore[no-untyped-def]
     """Copy gradient image n into the middle of zeros, after it has passed pooling (`taps`) or a ReLU (`masked`)."""
+    source, results, places, target = dy.reshape(-1), y.reshape(-1), taps.reshape(-1), padded.reshape(-1)
+    height, width, outputs = dy.shape[1:]
+    line, inner = padded.shape[1] * outputs, width * outputs
     if taps.shape[3]:
-        padded.reshape(-1)[:] = 0
-        for h in range(dy.shape[1]):
-            for w in range(dy.shape[2]):
+        _clear(target, 0, padded.size)
+        for h in range(height):
+            for w in range(width):
+                at = (n * height + h) * inner + w * outputs
+                corner = (before[0] + 2 * h) * line + (before[1] + 2 * w) * outputs
                 for place in range(4):
-                    target = padded[before[0] + 2 * h + place // 2, before[1] + 2 * w + place % 2]
-                    for k in range(dy.shape[3]):
-                        target[k] = dy[n, h, w, k] if taps[n, h, w, k] == place else np.float32(0)
+                    to = corner + place // 2 * line + place % 2 * outputs
+                    for k in range(0, outputs, LANES):
+                        lanes = outputs - k
+                        put(target, to + k, gradient_at(source, places, at + k, np.float32(place), lanes), lanes)
         return
     pad_image(dy, n, before, padded)
     if masked:
-        for h in range(dy.shape[1]):
-            target = padded[before[0] + h, before[1] : before[1] + dy.shape[2]].reshape(-1)
-            result = y[n, h].reshape(-1)
-            for i in range(target.size):
-                target[i] = target[i] if result[i] > 0 else np.float32(0)
+        for h in range(height):
+            row, start = (before[0] + h) * line + before[1] * outputs, (n * height + h) * inner
+            for i in range(0, inner, LANES):
+                lanes = inner - i
+                gradient = where_positive(get(results, start + i, lanes), get(target, row + i, lanes))
+                put(target, row + i, gradient, lanes)
 
 
 def _direct_forward(
@@ -121,7 +130,7 @@ def direct_forward(x, w, bias, relu, before, stride, packed, padded, rows, y, ta
                 _pool_pair(pair, columns, relu, c, places, c0, outputs, lanes)
 
 
-@helper
+@inlined
 def _pool_pair(pair, columns, relu, y, taps, at, outputs, lanes):  # type: ignore[no-untyped-def]
     """Pool two rows of results to one."""
     for column in range(0, columns, 2):

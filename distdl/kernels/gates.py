@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from .gelu import _gelu
-from .registry import helper, kernel
+from .registry import inlined, kernel
 from .simd import LANES, add, at_least, fill, fma, mul, sub
 from .simd_math import choose, divide, exp
 from .tiles import get, put
@@ -23,7 +23,7 @@ _C4, _C5, _C6 = np.float32(0.0519454032), np.float32(0.158804312), np.float32(-0
 _C7, _C8, _C9 = np.float32(0.248791009), np.float32(-0.151522473), np.float32(0.0302360822)
 
 
-@helper
+@inlined
 def _tail(x, bell):  # type: ignore[no-untyped-def]
     """Return the probability of more than x >= 0 standard deviations; bell = exp(-x^2 / 2)."""
     t = divide(fill(_ONE), fma(x, fill(_P), fill(_ONE)))
@@ -47,7 +47,7 @@ def gelu_vectors(x, y, slope):  # type: ignore[no-untyped-def]
         put(slope, i, fma(mul(value, fill(_DENSITY)), bell, probability), lanes)
 
 
-@helper
+@inlined
 def _logistic(x):  # type: ignore[no-untyped-def]
     return divide(fill(_ONE), add(fill(_ONE), exp(sub(fill(np.float32(0)), x))))
 

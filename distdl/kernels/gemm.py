@@ -80,19 +80,22 @@ def linear_input_gradient(dy, w, part, packed, dx):  # type: ignore[no-untyped-d
         )  # fmt: skip
 
 
-def _linear_weight_gradient(x: np.ndarray, dy: np.ndarray, part: Part, packed: np.ndarray, dw: np.ndarray) -> None:
+def _linear_weight_gradient(
+    x: np.ndarray, dy: np.ndarray, part: Part, packed: np.ndarray, strip: np.ndarray, dw: np.ndarray
+) -> None:
     dw[slice(*part)] = x[:, slice(*part)].T @ dy
 
 
-@kernel(reference=_linear_weight_gradient, types=("float32",), working=("packed",))
-def linear_weight_gradient(x, dy, part, packed, dw):  # type: ignore[no-untyped-def]
+@kernel(reference=_linear_weight_gradient, types=("float32",), working=("packed", "strip"))
+def linear_weight_gradient(x, dy, part, packed, strip, dw):  # type: ignore[no-untyped-def]
     """dw = x' dy in the rows part[0] to part[1].
 
-    x (rows, inputs), dy (rows, outputs), packed: working memory (panels of dy, 512, 16).
+    x (rows, inputs), dy (rows, outputs). Working memory: packed (panels of dy, 512, 16), strip (512 * rows of a
+    tile + 16,).
     """
     inputs, outputs = dw.shape
     a, gradients, panels, c = x.reshape(-1), dy.reshape(-1), packed.reshape(-1), dw.reshape(-1)
-    none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
+    none, once, wide, tall = np.int64(0), np.int64(1), np.int64(LANES), np.int64(ROWS)
     if len(x) == 0:
         c[part[0] * outputs : part[1] * outputs] = 0
     for start in range(0, len(x), DEPTH):
@@ -103,13 +106,15 @@ def linear_weight_gradient(x, dy, part, packed, dw):  # type: ignore[no-untyped-
                 at = (start + i) * outputs + first
                 row = get(gradients, at, lanes)
                 store(panels, first * DEPTH + i * LANES, row)
-        # A strip of x stays in the first-level cache while the panels stream by.
         for i in range(part[0], part[1], ROWS):
             rows = min(ROWS, part[1] - i)
+            # As it lies, a strip of x would meet itself in the first-level cache, whose sets repeat every 4 KiB.
+            for d in range(depth):
+                store(strip, d * ROWS, get(a, (start + d) * inputs + i, inputs - i))
             for first in range(0, outputs, LANES):
                 lanes = min(LANES, outputs - first)
                 outer_products(
-                    a, start * inputs + i, none, inputs, panels, first * DEPTH, wide, once, depth,
+                    strip, none, none, tall, panels, first * DEPTH, wide, once, depth,
                     c, i * outputs + first, outputs, rows, lanes, start > 0,
                 )  # fmt: skip
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .pool import _max_pool_backward, _max_pool_forward, _mean_pool_backward, _mean_pool_forward
-from .registry import helper, kernel
+from .registry import helper, inlined, kernel
 from .simd import LANES, add, fill, fma, load, mul, store, where_equal, where_greater, zero
 from .tiles import get, put
 
@@ -64,7 +64,7 @@ def max_pool_vectors_backward(dy, tap, window, stride, padding, dx):  # type: ig
                             put(target, to, add(get(target, to, lanes), where_equal(place, here, gradient)), lanes)
 
 
-@helper
+@inlined
 def _sum_window(x, at, line, channels, rows, columns, lanes):  # type: ignore[no-untyped-def]
     """Return the sum of a window's pixels, one vector each."""
     # Two sums do not wait for each other.
@@ -78,7 +78,7 @@ def _sum_window(x, at, line, channels, rows, columns, lanes):  # type: ignore[no
     return add(even, odd)
 
 
-@helper
+@inlined
 def _sum_window_4(x, at, line, channels, rows, columns):  # type: ignore[no-untyped-def]
     """Return the sum of a window's pixels, four vectors each."""
     a, b, c, d = zero(), zero(), zero(), zero()

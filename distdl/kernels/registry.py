@@ -76,7 +76,7 @@ def kernel(
     return register
 
 
-def helper(function: Callable[..., Any]) -> Any:
+def helper(function: Callable[..., Any], forceinline: bool = False) -> Any:
     """Let kernels call a function: it is compiled as a part of them, without the ways in from Python, and not kept.
 
     Kernels that were compiled in different processes bring their own copies of it, and the linker takes the first of a
@@ -88,7 +88,15 @@ def helper(function: Callable[..., Any]) -> Any:
             f"helper {name} is registered twice: kernels from different processes would take one for the other"
         )
     HELPERS.add(name)
-    return register_jitable(error_model="numpy", fastmath={"contract"})(function)
+    return register_jitable(error_model="numpy", fastmath={"contract"}, forceinline=forceinline)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Do what `helper` does for a function of vectors: where it is called, its body stands.
+
+    Vectors cannot be passed in registers that are half as wide: a call would send each through memory.
+    """
+    return helper(function, forceinline=True)
 
 
 def raw_kernel(function: Callable[..., Any]) -> Any:

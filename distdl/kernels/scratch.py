@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
+# Images of ever new sizes must not fill the memory with arrays that look at it.
+_MOST_ARRAYS = 1024
+
 
 class _Local(threading.local):
     def __init__(self) -> None:
         self.buffers: dict[tuple[str, Any], np.ndarray] = {}
+        self.arrays: dict[tuple[str, tuple[int, ...], Any], np.ndarray] = {}
 
 
 _local = _Local()
@@ -20,10 +24,21 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
     It starts at a multiple of 64 bytes, where vectors load fastest.
     """
-    dtype = np.dtype(dtype)
+    array = _local.arrays.get((name, shape, dtype))
+    if array is None:
+        array = _local.arrays[name, shape, dtype] = _look(name, shape, np.dtype(dtype))
+    return array
+
+
+def _look(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return an array that looks at the buffer of this name, which grows when it must."""
     size = math.prod(shape)
     buffer = _local.buffers.get((name, dtype))
+    if len(_local.arrays) >= _MOST_ARRAYS:
+        _local.arrays.clear()
     if buffer is None or buffer.size < size:
+        # Arrays that look at the smaller one would keep it.
+        _local.arrays = {key: array for key, array in _local.arrays.items() if key[0] != name}
         spare = 64 // dtype.itemsize
         raw = np.empty(size + spare, dtype)
         start = -raw.ctypes.data % 64 // dtype.itemsize

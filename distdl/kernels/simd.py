@@ -238,40 +238,76 @@ def prefetch(typing: Any, array: Any, i: Any) -> Any:
 def transpose(typing: Any, source: Any, i: Any, row: Any, rows: Any, columns: Any, target: Any, j: Any) -> Any:
     """target[j + 16 c + r] = source[i + row * r + c] for r < rows, c < columns (at most 16), and 0 for other r.
 
-    Four rounds of pairs exchange one bit of the row's number with one of the column's.
+    Rounds of pairs exchange one bit of the row's number with one of the column's. Of whole blocks, four columns at
+    a time are read, so that two rounds suffice.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, args[0])
         into = context.make_array(signature.args[5])(context, builder, args[5])
         number = args[2].type
-        zeros = ir.Constant(_VECTOR, [0.0] * LANES)
-        mask = _first(builder, args[4])
-        none = ir.Constant(_MASK, [0] * LANES)
-        vectors = []
+        addresses = []
         for r in range(LANES):
             offset = builder.add(args[1], builder.mul(args[2], ir.Constant(number, r)))
-            address = builder.bitcast(builder.gep(array.data, [offset]), _VECTOR.as_pointer())
-            inside = builder.icmp_signed("<", ir.Constant(number, r), args[3])
-            chosen = builder.select(inside, mask, none)
-            vectors.append(_masked(builder, "load", _VECTOR, [address, ir.Constant(_INT, 4), chosen, zeros]))
-        for bit in (8, 4, 2, 1):
-            vectors = _exchange(builder, vectors, bit)
-        for c in range(LANES):
-            address = builder.gep(into.data, [builder.add(args[6], ir.Constant(number, LANES * c))])
-            written = builder.icmp_signed("<", ir.Constant(number, c), args[4])
-            with builder.if_then(written):
-                builder.store(vectors[c], builder.bitcast(address, _VECTOR.as_pointer()), align=4)
+            addresses.append(builder.gep(array.data, [offset]))
+        targets = [builder.gep(into.data, [builder.add(args[6], ir.Constant(number, LANES * c))]) for c in range(LANES)]
+        are_whole = [builder.icmp_signed(">=", count, ir.Constant(number, LANES)) for count in args[3:5]]
+        with builder.if_else(builder.and_(*are_whole)) as (whole, part):
+            with whole:
+                _transpose_whole(builder, addresses, targets)
+            with part:
+                _transpose_part(builder, addresses, targets, args[3], args[4])
         return context.get_dummy_value()
 
     return types.void(source, types.intp, types.intp, types.intp, types.intp, target, types.intp), generate
+
+
+def _transpose_whole(builder: Any, addresses: list[Any], targets: list[Any]) -> None:
+    """Write column c of the sixteen rows at the addresses to targets[c]: rows that are four apart share a vector."""
+    kind = ir.VectorType(_FLOAT, 4)
+    for first in range(0, LANES, 4):
+        quarters = []
+        for address in addresses:
+            start = builder.gep(address, [ir.Constant(_INT, first)])
+            quarters.append(builder.load(builder.bitcast(start, kind.as_pointer()), align=4))
+        vectors = [_join(builder, [quarters[row + step] for step in range(0, LANES, 4)]) for row in range(4)]
+        for bit in (2, 1):
+            vectors = _exchange(builder, vectors, bit)
+        for target, vector in zip(targets[first : first + 4], vectors, strict=True):
+            builder.store(vector, builder.bitcast(target, _VECTOR.as_pointer()), align=4)
+
+
+def _join(builder: Any, vectors: list[Any]) -> Any:
+    """Return one vector of the lanes of several."""
+    while len(vectors) > 1:
+        lanes = ir.VectorType(_INT, 2 * vectors[0].type.count)
+        order = ir.Constant(lanes, list(range(lanes.count)))
+        vectors = [builder.shuffle_vector(*vectors[k : k + 2], order) for k in range(0, len(vectors), 2)]
+    return vectors[0]
+
+
+def _transpose_part(builder: Any, addresses: list[Any], targets: list[Any], rows: Any, columns: Any) -> None:
+    """Do the same for so many rows and columns; nothing else is read or written."""
+    zeros = ir.Constant(_VECTOR, [0.0] * LANES)
+    mask = _first(builder, columns)
+    none = ir.Constant(_MASK, [0] * LANES)
+    vectors = []
+    for r, address in enumerate(addresses):
+        inside = builder.select(builder.icmp_signed("<", ir.Constant(rows.type, r), rows), mask, none)
+        address = builder.bitcast(address, _VECTOR.as_pointer())
+        vectors.append(_masked(builder, "load", _VECTOR, [address, ir.Constant(_INT, 4), inside, zeros]))
+    for bit in (8, 4, 2, 1):
+        vectors = _exchange(builder, vectors, bit)
+    for c, target in enumerate(targets):
+        with builder.if_then(builder.icmp_signed("<", ir.Constant(columns.type, c), columns)):
+            builder.store(vectors[c], builder.bitcast(target, _VECTOR.as_pointer()), align=4)
 
 
 def _exchange(builder: Any, vectors: list[Any], bit: int) -> list[Any]:
     """Exchange one bit of the numbers of vectors with that of the numbers of lanes."""
     result = list(vectors)
     lanes = ir.VectorType(_INT, LANES)
-    for low in range(LANES):
+    for low in range(len(vectors)):
         if low & bit:
             continue
         pair = vectors[low], vectors[low | bit]

@@ -10,7 +10,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from .registry import helper
+from .registry import inlined
 from .simd import _INT, _VECTOR, LANES, _first, at_least, fill, float32x16, fma, intrinsic, sub
 
 _INTS = ir.VectorType(_INT, LANES)
@@ -93,7 +93,7 @@ def _times_power(typing: Any, x: Any, shifted: Any) -> Any:
     return float32x16(float32x16, float32x16), generate
 
 
-@helper
+@inlined
 def exp(x):  # type: ignore[no-untyped-def]
     """Return e^x."""
     x = at_most(at_least(x, fill(_LEAST)), fill(_GREATEST))

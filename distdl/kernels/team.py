@@ -25,6 +25,9 @@ Result = TypeVar("Result")
 # Multiplications that take a few times as long as handing work to a thread.
 _WORTH_A_THREAD = 1 << 20
 
+MEMORY_BOUND = 16
+"""What a value costs in operations that wait for memory, against one multiplication in registers."""
+
 # How often to look before going to sleep: about a quarter of a millisecond.
 _LOOKS = 1 << 13
 
@@ -51,9 +54,10 @@ def each_part(function: Callable[[slice], Result], count: int, cost: int, are_su
         Exception: that of the first part that failed, after all have ended.
     """
     team = 1 if are_summed and threads.sums_are_fixed() else size()
-    parts = _cut(count, max(1, min(team, count, count * cost // _WORTH_A_THREAD)))
-    if len(parts) == 1:
-        return [function(parts[0])]
+    number = max(1, min(team, count, count * cost // _WORTH_A_THREAD))
+    if number == 1:
+        return [function(slice(0, count))]
+    parts = _cut(count, number)
     # The team works for one thread at a time; another one does its parts alone, which gives the same.
     if not _team.turn.acquire(blocking=False):
         return [function(part) for part in parts]

@@ -11,7 +11,7 @@ from typing import Any
 from llvmlite import binding
 
 from .cache import config
-from .registry import helper
+from .registry import helper, inlined
 from .simd import LANES, add, at_least, fma, load, load_first, spread, store, store_first, zero
 
 _NAMES = {
@@ -129,13 +129,13 @@ tile, tile_4, tile_1 = row_tile(ROWS), row_tile(4), row_tile(1)
 outer, outer_4, outer_3, outer_1 = outer_tile(ROWS), outer_tile(4), outer_tile(3), outer_tile(1)
 
 
-@helper
+@inlined
 def get(array, at, lanes):  # type: ignore[no-untyped-def]
     """Return sixteen elements from `at`, or only the first `lanes` of them, and zeros."""
     return load(array, at) if lanes >= LANES else load_first(array, at, lanes)
 
 
-@helper
+@inlined
 def put(array, at, vector, lanes):  # type: ignore[no-untyped-def]
     """Write a vector to `at`, or only its first `lanes` elements."""
     if lanes >= LANES:
@@ -151,7 +151,7 @@ def _whole_tiles(rows):  # type: ignore[no-untyped-def]
     return tiles - 1 if tiles > 0 and rows % ROWS == 2 else tiles
 
 
-@helper
+@inlined
 def products(a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_row, rows, lanes, floor):  # type: ignore[no-untyped-def]
     """Compute any number of rows as `row_tile` does; the last tiles may overlap, which gives the same values twice."""
     whole = _whole_tiles(rows)
@@ -170,13 +170,15 @@ def products(a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_
         tile_1(a, a1, a_row, a_line, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, floor, left)
 
 
-@helper
+@inlined
 def outer_products(a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, rows, lanes, adds):  # type: ignore[no-untyped-def]
     """Compute any number of rows as `outer_tile` does."""
     whole = _whole_tiles(rows)
     outer(a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, lanes, adds, whole)
     i = whole * ROWS
     left = rows - i
+    if left == 0:
+        return
     if left % 3 == 0:
         outer_3(
             a, a0 + i, a_line, a_step, b, b0, b_step, lines, depth, c, c0 + i * c_row, c_row, lanes, adds, left // 3

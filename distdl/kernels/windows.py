@@ -6,7 +6,7 @@ comparison; -1 says that a ReLU let nothing through.
 
 import numpy as np
 
-from .registry import helper
+from .registry import inlined
 from .simd import add, at_least, fill, sub, where_equal, where_greater, where_positive
 from .taps import Pair
 from .tiles import get, put
@@ -45,7 +45,7 @@ def begin(dy: np.ndarray, y: np.ndarray, masked: bool, taps: np.ndarray) -> np.n
     return gradient
 
 
-@helper
+@inlined
 def put_greatest(a, b, c, d, start, relu, y, taps, at, lanes):  # type: ignore[no-untyped-def]
     """Write the greatest of a window + start, at least 0 if `relu`, and its place."""
     zeros, one = fill(_f(0)), fill(_f(1))
@@ -63,7 +63,7 @@ def put_greatest(a, b, c, d, start, relu, y, taps, at, lanes):  # type: ignore[n
     put(taps, at, tap, lanes)
 
 
-@helper
+@inlined
 def gradient_at(dy, taps, at, place, lanes):  # type: ignore[no-untyped-def]
     """Return the gradient of a window where its greatest value is at `place`, else 0."""
     return where_equal(get(taps, at, lanes), fill(place), get(dy, at, lanes))

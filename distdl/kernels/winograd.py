@@ -35,6 +35,9 @@ PLANES = 36
 # How far ahead of the tiles pixels are asked for: memory is slow to answer.
 AHEAD = 1 << 14
 
+# The most tiles, side by side, that are transformed together: their lines stay in the first-level cache.
+SPAN = 8
+
 # Sizes of blocks are multiples of this: of the rows of register tiles (6 or 12).
 BLOCK = 12
 
@@ -87,10 +90,10 @@ def _counts(y: np.ndarray) -> Pair:
 
 
 @helper
-def _prefetch(image, t, floats):  # type: ignore[no-untyped-def]
-    """Ask for the pixels that tiles will want AHEAD floats later; tile t takes so many new ones."""
+def _prefetch(image, t, count, floats):  # type: ignore[no-untyped-def]
+    """Ask for the pixels wanted AHEAD floats later; each of `count` tiles from tile t takes so many new ones."""
     start = t * floats + AHEAD
-    for at in range(start, start + floats, LANES):
+    for at in range(start, start + count * floats, LANES):
         prefetch(image, at)
 
 
@@ -105,6 +108,12 @@ def _place(t, down, across):  # type: ignore[no-untyped-def]
     """Return the image of tile t, and its first row and column of results."""
     inner = t % (down * across)
     return t // (down * across), inner // across * 4, inner % across * 4
+
+
+@helper
+def _run(t, count, across, left):  # type: ignore[no-untyped-def]
+    """Return how many of the tiles t to `count` stand side by side: those that are transformed together."""
+    return min(SPAN, count - t, across - left // 4)
 
 
 def _winograd_forward(
@@ -134,8 +143,8 @@ def winograd_forward(x, u, bias, relu, before, v, lines, y, taps):  # type: igno
     x (n, height, width, inputs); u as `winograd_weights` gives it; bias (outputs,); before: rows and columns
     of padding above and left of the image; y (n, out height, out width, outputs). If taps has channels, the
     greatest of each 2x2 window is written instead, and to taps its place: both (n, windows down, windows across,
-    outputs). Working memory: v (37, plane
-    size of a block of tiles and of the greater number of channels, rounded up to 16), lines (36 * 16,).
+    outputs). Working memory: v (37, plane size of a block of tiles and of the greater number of channels, rounded
+    up to 16), lines (8 * 36 * 16,).
     """
     height, width, inputs = x.shape[1:]
     rows, columns, outputs = y.shape[1:]
@@ -156,17 +165,20 @@ def winograd_forward(x, u, bias, relu, before, v, lines, y, taps):  # type: igno
     written = _share(rows * columns * outputs, down * across, channels)
     for first in range(0, tiles, block):
         count = min(block, tiles - first)
-        for t in range(count):
+        t = 0
+        while t < count:
             n, top, left = _place(first + t, down, across)
+            run = _run(t, count, across, left)
             image, at = n * height * width * inputs, t * channels
-            _prefetch(source, first + t, fresh)
-            _prefetch(target, first + t, written)
+            _prefetch(source, first + t, run, fresh)
+            _prefetch(target, first + t, run, written)
             for c in range(0, inputs, LANES):
                 # One slot on: plane p of the products is written where plane p - 1 of the inputs was.
                 read_input(
-                    source, image, height, width, inputs, top - before[0], left - before[1], c, lines, planes,
-                    plane + at + c, plane,
+                    source, image, height, width, inputs, top - before[0], left - before[1], c, run, lines, planes,
+                    plane + at + c, channels, plane,
                 )  # fmt: skip
+            t += run
         for p in range(PLANES):
             for panel in range(panels):
                 b0 = p * u.shape[1] + panel * inputs * LANES
@@ -263,17 +275,22 @@ def winograd_backward(x, dy, y, masked, taps, u, before, v, m, lines, dx, du, db
     for first in range(0, tiles, block):
         count = min(block, tiles - first)
         part[:] = 0
+        t = 0
+        while needs_w and t < count:
+            n, top, left = _place(first + t, down, across)
+            run = _run(t, count, across, left)
+            image, at = n * height * width * inputs, t * channels
+            _prefetch(source, first + t, run, fresh)
+            for c in range(0, inputs, LANES):
+                read_input(
+                    source, image, height, width, inputs, top - before[0], left - before[1], c, run, lines, inner,
+                    at + c, channels, plane,
+                )  # fmt: skip
+            t += run
         for t in range(count):
             n, top, left = _place(first + t, down, across)
-            at, above, aside = t * channels, top - before[0], left - before[1]
-            _prefetch(source, first + t, fresh)
-            _prefetch(gradients, first + t, given)
-            if needs_w:
-                image = n * height * width * inputs
-                for c in range(0, inputs, LANES):
-                    read_input(
-                        source, image, height, width, inputs, above, aside, c, lines, inner, at + c, plane
-                    )  # fmt: skip
+            at = t * channels
+            _prefetch(gradients, first + t, 1, given)
             image = n * rows * columns * outputs
             for k in range(0, outputs, LANES):
                 if pooled:
@@ -297,17 +314,19 @@ def winograd_backward(x, dy, y, masked, taps, u, before, v, m, lines, dx, du, db
                 )  # fmt: skip
             if needs_x:
                 _multiply_inputs(outer, weights, u.shape[1], p, plane, channels, count, inputs, outputs, inner)
-        if needs_x:
-            for t in range(count):
-                n, top, left = _place(first + t, down, across)
-                if top == 0 and left == 0:
-                    # Each image just before its tiles: it is still in the cache when they are added.
-                    target[n * pixels : (n + 1) * pixels] = 0
-                for c in range(0, inputs, LANES):
-                    add_input(
-                        inner, t * channels + c, plane, lines, target, n * pixels, dx.shape[1], dx.shape[2], inputs,
-                        top - before[0], left - before[1], c,
-                    )  # fmt: skip
+        t = 0
+        while needs_x and t < count:
+            n, top, left = _place(first + t, down, across)
+            run = _run(t, count, across, left)
+            if top == 0 and left == 0:
+                # Each image just before its tiles: it is still in the cache when they are added.
+                target[n * pixels : (n + 1) * pixels] = 0
+            for c in range(0, inputs, LANES):
+                add_input(
+                    inner, t * channels + c, channels, plane, lines, target, n * pixels, dx.shape[1], dx.shape[2],
+                    inputs, top - before[0], left - before[1], c, run,
+                )  # fmt: skip
+            t += run
 
 
 @helper

@@ -5,7 +5,7 @@ The matrices are those of `winograd.py`, multiplied out.
 
 import numpy as np
 
-from .registry import helper
+from .registry import inlined
 from .simd import LANES, add, at_least, fill, fma, load, mul, store, sub, where_positive, zero
 from .tiles import get, put
 from .windows import gradient_at, put_greatest
@@ -13,7 +13,7 @@ from .windows import gradient_at, put_greatest
 _f = np.float32
 
 
-@helper
+@inlined
 def input_line(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
     """B' times six values."""
     four = fill(_f(4))
@@ -24,7 +24,7 @@ def input_line(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
     return first, add(t, u), sub(t, u), add(v, w), sub(v, w), last
 
 
-@helper
+@inlined
 def input_line_adjoint(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
     """B times six values."""
     four = fill(_f(4))
@@ -35,14 +35,14 @@ def input_line_adjoint(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
     return mul(four, a), second, third, fourth, add(add(a, s), u), f
 
 
-@helper
+@inlined
 def output_line(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
     """A' times six values."""
     s, t, u, v = add(b, c), sub(b, c), add(d, e), sub(d, e)
     return add(add(a, s), u), fma(fill(_f(2)), v, t), fma(fill(_f(4)), u, s), add(fma(fill(_f(8)), v, t), f)
 
 
-@helper
+@inlined
 def output_line_adjoint(a, b, c, d):  # type: ignore[no-untyped-def]
     """A times four values."""
     even, odd = add(a, c), add(b, d)
@@ -50,7 +50,7 @@ def output_line_adjoint(a, b, c, d):  # type: ignore[no-untyped-def]
     return a, add(even, odd), sub(even, odd), add(even2, odd2), sub(even2, odd2), d
 
 
-@helper
+@inlined
 def weight_line(a, b, c):  # type: ignore[no-untyped-def]
     """G times three values."""
     s = mul(fill(_f(-1 / 6)), add(a, c))
@@ -60,7 +60,7 @@ def weight_line(a, b, c):  # type: ignore[no-untyped-def]
     return mul(fill(_f(0.25)), a), sub(s, t), add(s, t), add(u, v), sub(u, v), c
 
 
-@helper
+@inlined
 def weight_line_adjoint(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
     """G' times six values."""
     s, t, u, v = add(b, c), sub(c, b), add(d, e), sub(d, e)
@@ -69,7 +69,7 @@ def weight_line_adjoint(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
     return first, second, fma(fill(_f(1 / 6)), sub(u, s), f)
 
 
-@helper
+@inlined
 def load6(array, at, step):  # type: ignore[no-untyped-def]
     return (
         load(array, at),
@@ -81,7 +81,7 @@ def load6(array, at, step):  # type: ignore[no-untyped-def]
     )
 
 
-@helper
+@inlined
 def store4(array, at, step, vectors):  # type: ignore[no-untyped-def]
     a, b, c, d = vectors
     store(array, at, a)
@@ -90,7 +90,7 @@ def store4(array, at, step, vectors):  # type: ignore[no-untyped-def]
     store(array, at + 3 * step, d)
 
 
-@helper
+@inlined
 def store6(array, at, step, vectors):  # type: ignore[no-untyped-def]
     a, b, c, d, e, f = vectors
     store(array, at, a)
@@ -101,35 +101,64 @@ def store6(array, at, step, vectors):  # type: ignore[no-untyped-def]
     store(array, at + 5 * step, f)
 
 
-@helper
+@inlined
 def _pixel(x, at, inside, lanes):  # type: ignore[no-untyped-def]
     return get(x, at, lanes) if inside else zero()
 
 
-@helper
-def read_input(x, image, height, width, channels, top, left, c, t, v, v0, plane):  # type: ignore[no-untyped-def]
-    """Write B' d B of the 6x6 pixels from (top, left), sixteen channels from c, to the planes of v."""
+@inlined
+def _clear(t, first, last):  # type: ignore[no-untyped-def]
+    """Write zeros to columns `first` to `last` of six lines each."""
+    for at in range(first * 6 * LANES, last * 6 * LANES, LANES):
+        store(t, at, zero())
+
+
+@inlined
+def read_input(x, image, height, width, channels, top, left, c, count, t, v, v0, next_tile, plane):  # type: ignore[no-untyped-def]
+    """Write B' d B of the 6x6 pixels from (top, left), sixteen channels from c, to the planes of v.
+
+    So for `count` tiles, four columns apart, whose elements lie `next_tile` apart: the columns that two tiles
+    share are read once. Each way of reading has a loop of its own: where branches meet, the compiler would join
+    what they store, twelve vectors, and send it through memory.
+    """
     lanes = channels - c
     step = width * channels
-    for j in range(6):
-        w = left + j
-        inside = (w >= 0) & (w < width)
-        at = image + (top * width + w) * channels + c
-        column = input_line(
-            _pixel(x, at, inside & (top >= 0) & (top < height), lanes),
-            _pixel(x, at + step, inside & (top >= -1) & (top < height - 1), lanes),
-            _pixel(x, at + 2 * step, inside & (top >= -2) & (top < height - 2), lanes),
-            _pixel(x, at + 3 * step, inside & (top >= -3) & (top < height - 3), lanes),
-            _pixel(x, at + 4 * step, inside & (top >= -4) & (top < height - 4), lanes),
-            _pixel(x, at + 5 * step, inside & (top >= -5) & (top < height - 5), lanes),
-        )
-        store6(t, j * LANES, 6 * LANES, column)
-    for i in range(6):
-        row = input_line(*load6(t, i * 6 * LANES, LANES))
-        store6(v, v0 + i * 6 * plane, plane, row)
+    first, last, end = min(max(0, -left), 4 * count + 2), min(max(0, width - left), 4 * count + 2), 4 * count + 2
+    _clear(t, 0, first)
+    _clear(t, last, end)
+    start = image + (top * width + left) * channels + c
+    if (top >= 0) & (top + 6 <= height):
+        for j in range(first, last):
+            at = start + j * channels
+            column = input_line(
+                get(x, at, lanes),
+                get(x, at + step, lanes),
+                get(x, at + 2 * step, lanes),
+                get(x, at + 3 * step, lanes),
+                get(x, at + 4 * step, lanes),
+                get(x, at + 5 * step, lanes),
+            )
+            store6(t, j * 6 * LANES, LANES, column)
+    else:
+        for j in range(first, last):
+            at = start + j * channels
+            column = input_line(
+                _pixel(x, at, (top >= 0) & (top < height), lanes),
+                _pixel(x, at + step, (top >= -1) & (top < height - 1), lanes),
+                _pixel(x, at + 2 * step, (top >= -2) & (top < height - 2), lanes),
+                _pixel(x, at + 3 * step, (top >= -3) & (top < height - 3), lanes),
+                _pixel(x, at + 4 * step, (top >= -4) & (top < height - 4), lanes),
+                _pixel(x, at + 5 * step, (top >= -5) & (top < height - 5), lanes),
+            )
+            store6(t, j * 6 * LANES, LANES, column)
+    for number in range(count):
+        at, target = number * 24 * LANES, v0 + number * next_tile
+        for i in range(6):
+            row = input_line(*load6(t, at + i * LANES, 6 * LANES))
+            store6(v, target + i * 6 * plane, plane, row)
 
 
-@helper
+@inlined
 def write_output(m, m0, plane, t, start, floor, y, image, height, width, channels, top, left, c):  # type: ignore[no-untyped-def]
     """Write A' M A + start, at least `floor`, to the 4x4 results from (top, left) that lie in the image."""
     lanes = channels - c
@@ -147,7 +176,7 @@ def write_output(m, m0, plane, t, start, floor, y, image, height, width, channel
             put(y, at + 3 * channels, at_least(add(s, start), floor), lanes)
 
 
-@helper
+@inlined
 def write_greatest(m, m0, plane, t, start, relu, y, taps, image, height, width, channels, top, left, c):  # type: ignore[no-untyped-def]
     """Write the greatest values of the 2x2 windows of A' M A, and their places; extents and place are the windows'."""
     lanes = channels - c
@@ -162,19 +191,19 @@ def write_greatest(m, m0, plane, t, start, relu, y, taps, image, height, width, 
             put_greatest(d, e, h, k, start, relu, y, taps, at + channels, lanes)
 
 
-@helper
+@inlined
 def _slope(dy, y, at, lanes, masked):  # type: ignore[no-untyped-def]
     gradient = get(dy, at, lanes)
     return where_positive(get(y, at, lanes), gradient) if masked else gradient
 
 
-@helper
+@inlined
 def _transform_gradient(p, q, r, s, j, t):  # type: ignore[no-untyped-def]
     store6(t, j * LANES, 4 * LANES, output_line_adjoint(p, q, r, s))
     return add(add(p, q), add(r, s))
 
 
-@helper
+@inlined
 def _finish_gradient(t, m, m0, plane):  # type: ignore[no-untyped-def]
     for i in range(6):
         k = i * 4 * LANES
@@ -182,7 +211,7 @@ def _finish_gradient(t, m, m0, plane):  # type: ignore[no-untyped-def]
         store6(m, m0 + i * 6 * plane, plane, row)
 
 
-@helper
+@inlined
 def read_gradient(dy, y, masked, image, height, width, channels, top, left, c, t, m, m0, plane):  # type: ignore[no-untyped-def]
     """Write A dY A' of the 4x4 gradients from (top, left) to the planes of m; return their sum over pixels.
 
@@ -207,7 +236,7 @@ def read_gradient(dy, y, masked, image, height, width, channels, top, left, c, t
     return total
 
 
-@helper
+@inlined
 def read_window_gradient(dy, taps, image, height, width, channels, top, left, c, t, m, m0, plane):  # type: ignore[no-untyped-def]
     """Do what `read_gradient` does for gradients of 2x2 windows, each of which goes to its greatest value."""
     lanes = channels - c
@@ -227,29 +256,38 @@ def read_window_gradient(dy, taps, image, height, width, channels, top, left, c,
     return total
 
 
-@helper
-def _add_to(x, at, vector, lanes):  # type: ignore[no-untyped-def]
-    put(x, at, add(get(x, at, lanes), vector), lanes)
+@inlined
+def _add_to(x, at, inside, before, vector, lanes):  # type: ignore[no-untyped-def]
+    """Add to a pixel, if it is inside the image, what the tile before has for it, and then a vector."""
+    if inside:
+        put(x, at, add(add(get(x, at, lanes), before), vector), lanes)
 
 
-@helper
-def add_input(v, v0, plane, t, dx, image, height, width, channels, top, left, c):  # type: ignore[no-untyped-def]
-    """Add B dV B' to the 6x6 pixels from (top, left) that lie in the image."""
+@inlined
+def add_input(v, v0, next_tile, plane, t, dx, image, height, width, channels, top, left, c, count):  # type: ignore[no-untyped-def]
+    """Add B dV B' to the 6x6 pixels from (top, left) that lie in the image; so for `count` tiles, four columns apart.
+
+    Two columns of a tile are the next one's too: they are written with its own. The order of the sums is the same
+    wherever a row of tiles is cut.
+    """
     lanes = channels - c
-    for j in range(6):
-        store6(t, j * LANES, 6 * LANES, input_line_adjoint(*load6(v, v0 + j * plane, 6 * plane)))
+    for number in range(count):
+        start, source = number * 36 * LANES, v0 + number * next_tile
+        for j in range(6):
+            store6(t, start + j * 6 * LANES, LANES, input_line_adjoint(*load6(v, source + j * plane, 6 * plane)))
     for i in range(max(0, -top), min(6, height - top)):
-        a, b, d, e, f, g = input_line_adjoint(*load6(t, i * 6 * LANES, LANES))
-        at = image + ((top + i) * width + left) * channels + c
-        if left >= 0 and left < width:
-            _add_to(dx, at, a, lanes)
-        if left >= -1 and left + 1 < width:
-            _add_to(dx, at + channels, b, lanes)
-        if left >= -2 and left + 2 < width:
-            _add_to(dx, at + 2 * channels, d, lanes)
-        if left >= -3 and left + 3 < width:
-            _add_to(dx, at + 3 * channels, e, lanes)
-        if left >= -4 and left + 4 < width:
-            _add_to(dx, at + 4 * channels, f, lanes)
-        if left >= -5 and left + 5 < width:
-            _add_to(dx, at + 5 * channels, g, lanes)
+        first, second = zero(), zero()
+        row = image + (top + i) * width * channels + c
+        w = left
+        for number in range(count):
+            a, b, d, e, f, g = input_line_adjoint(*load6(t, (number * 36 + i) * LANES, 6 * LANES))
+            at = row + w * channels
+            _add_to(dx, at, (w >= 0) & (w < width), first, a, lanes)
+            _add_to(dx, at + channels, (w >= -1) & (w + 1 < width), second, b, lanes)
+            _add_to(dx, at + 2 * channels, (w >= -2) & (w + 2 < width), zero(), d, lanes)
+            _add_to(dx, at + 3 * channels, (w >= -3) & (w + 3 < width), zero(), e, lanes)
+            first, second = f, g
+            w += 4
+        at = row + w * channels
+        _add_to(dx, at, (w >= 0) & (w < width), zero(), first, lanes)
+        _add_to(dx, at + channels, (w >= -1) & (w + 1 < width), zero(), second, lanes)

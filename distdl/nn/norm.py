@@ -52,19 +52,20 @@ class _BatchNorm(Module):
         if not self.training and self.track_running_stats:
             use = self.running_mean, self.running_var
             return functional.batch_norm(x, self.weight, self.bias, *use, eps=self.eps, relu=relu)
-        mean, variance, rows = np.zeros(self.num_features, x.dtype), np.zeros(self.num_features, x.dtype), np.zeros(1)
+        moments, rows = np.zeros((2, self.num_features), x.dtype), np.zeros(1)
         y = functional.normalize_batch(
             x,
             self.weight,
             self.bias,
-            (mean, variance, rows),
+            (*moments, rows),
             eps=self.eps,
             relu=relu,
             add_up=self._add_up if self.training else None,
         )
         count = rows.item()
         if self.training and self.track_running_stats and count > 1:
-            self._track(mean, variance * (count / (count - 1)))
+            moments[1] *= count / (count - 1)
+            self._track(moments)
         return y
 
     _add_up: Callable[[np.ndarray], Any] | None = None
@@ -74,14 +75,14 @@ class _BatchNorm(Module):
             expected = ("rows", *("height", "width")[: self.axes - 2], self.num_features)
             raise checks.bad_value("x", f"shape {x.shape}", f"must have shape ({', '.join(map(str, expected))})")
 
-    def _track(self, mean: np.ndarray, variance: np.ndarray) -> None:
+    def _track(self, moments: np.ndarray) -> None:
         # A batch with NaN is left out, as its step is: it would stay for ever.
-        if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
+        if not np.isfinite(moments).all():
             return
         batches = self.num_batches_tracked
         batches += 1  # the array itself, without a way through __setattr__
         share = 1 / float(batches) if self.momentum is None else self.momentum
-        for running, value in ((self.running_mean, mean), (self.running_var, variance)):
+        for running, value in zip((self.running_mean, self.running_var), moments, strict=True):
             running += running.dtype.type(share) * (value - running)
 
     def extra_repr(self) -> str:

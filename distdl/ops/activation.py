@@ -11,7 +11,7 @@ from ..kernels import gates
 from ..kernels import gelu as gelu_kernels
 from ..kernels.registry import dense
 from ..kernels.relu import relu_backward, relu_forward
-from ..kernels.team import each_part
+from ..kernels.team import MEMORY_BOUND, each_part
 from .checking import check_float
 from .registry import op
 
@@ -48,7 +48,7 @@ def _select(x: np.ndarray, dy: np.ndarray, slope: float) -> np.ndarray:
 def _share(function: Callable[..., None], *arrays: np.ndarray) -> None:
     """Call a kernel of flat arrays; threads share them."""
     flat = [array.reshape(-1) for array in arrays]
-    each_part(lambda part: function(*(array[part] for array in flat)), arrays[0].size, 4)
+    each_part(lambda part: function(*(array[part] for array in flat)), arrays[0].size, MEMORY_BOUND)
 
 
 @op

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core import memory
+from ..kernels.team import MEMORY_BOUND, each_part
 from .broadcast import sum_to
 from .registry import op
 
@@ -23,7 +24,18 @@ def add(a: Any, b: Any) -> Any:
     def backward(dy: np.ndarray, wanted: Any) -> Any:
         return sum_to(dy, a) if wanted[0] is not False else None, sum_to(dy, b) if wanted[1] is not False else None
 
-    return np.add(a, b, out=_room(a, b)), backward
+    room = _room(a, b)
+    return (np.add(a, b) if room is None else add_to(a, b, room)), backward
+
+
+def add_to(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Write a + b, arrays of one shape, to `out`; threads share large ones."""
+    if not (a.flags.c_contiguous and b.flags.c_contiguous):
+        np.add(a, b, out=out)
+        return out
+    first, second, result = a.reshape(-1), b.reshape(-1), out.reshape(-1)
+    each_part(lambda part: np.add(first[part], second[part], out=result[part]), out.size, MEMORY_BOUND)
+    return out
 
 
 @op(reads_inputs=False)

@@ -4,12 +4,9 @@ import numpy as np
 
 from ..core import memory
 from ..kernels import batch_norm, norm
-from ..kernels.team import each_part
+from ..kernels.team import MEMORY_BOUND, each_part
 
 Affine = tuple[np.ndarray, np.ndarray]
-
-# What a value costs, against one multiplication in registers: memory is the limit.
-_COST = 16
 
 
 def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -25,7 +22,7 @@ def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         batch_norm.batch_moments(rows[part], _work(3 * channels), mean, squares)
         return part.stop - part.start, mean, squares
 
-    (seen, mean, squares), *others = each_part(measure, count, _COST * channels, are_summed=True)
+    (seen, mean, squares), *others = each_part(measure, count, MEMORY_BOUND * channels, are_summed=True)
     for more, other, other_squares in others:
         # The rule for groups (T. Chan, G. Golub, R. LeVeque, 1979).
         change, share = other - mean, more / (seen + more)
@@ -42,34 +39,34 @@ def scale(rows: np.ndarray, mean: np.ndarray, factor: np.ndarray, shift: np.ndar
         each_part(
             lambda part: batch_norm.batch_scale(rows[part], mean, factor, shift, relu, y[part]),
             len(rows),
-            _COST * rows.shape[1],
+            MEMORY_BOUND * rows.shape[1],
         )
         return y
     norm.scale_columns(rows, mean, factor, shift, y)
     return np.maximum(y, 0, out=y) if relu else y
 
 
-def sums(rows: np.ndarray, dy: np.ndarray, mean: np.ndarray, relu: Affine | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sums over rows of dy * (rows - mean) and of dy, both float64.
+def sums(rows: np.ndarray, dy: np.ndarray, mean: np.ndarray, relu: Affine | None) -> np.ndarray:
+    """Return the sums over rows of dy * (rows - mean) and of dy: (2, channels) of float64.
 
     relu: factor and shift of the result, if dy counts only where that is positive.
     """
     channels = rows.shape[1]
     if rows.dtype != np.float32:
-        weight, bias = np.empty(channels), np.empty(channels)
-        norm.norm_sums(rows, _masked(rows, dy, mean, relu), mean, weight, bias)
-        return weight, bias
+        pair = np.empty((2, channels))
+        norm.norm_sums(rows, _masked(rows, dy, mean, relu), mean, *pair)
+        return pair
     affine = relu or (mean, mean)
 
     def add_up(part: slice) -> np.ndarray:
         pair = np.empty((2, channels))
-        batch_norm.batch_sums(
-            rows[part], dy[part], mean, relu is not None, *affine, _work(2 * channels), pair[0], pair[1]
-        )
+        batch_norm.batch_sums(rows[part], dy[part], mean, relu is not None, *affine, _work(2 * channels), *pair)
         return pair
 
-    weight, bias = sum(each_part(add_up, len(rows), _COST * channels, are_summed=True), start=np.zeros((2, channels)))
-    return weight, bias
+    first, *others = each_part(add_up, len(rows), MEMORY_BOUND * channels, are_summed=True)
+    for other in others:
+        first += other
+    return first
 
 
 def input_gradient(
@@ -92,7 +89,7 @@ def input_gradient(
             rows[part], dy[part], mean, relu is not None, *affine, factor, slope, shift, dx[part]
         ),
         len(rows),
-        _COST * rows.shape[1],
+        MEMORY_BOUND * rows.shape[1],
     )
     return dx
 

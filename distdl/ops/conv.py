@@ -1,17 +1,18 @@
 """Convolution of images."""
 
+import functools
 from typing import Any
 
 import numpy as np
 
-from ..core import memory
+from ..core import memory, settings
 from ..core.errors import ArgumentError
 from ..kernels.registry import dense
 from ..kernels.taps import Pair
 from .checking import IMAGES, bad_shape, check_images, check_like
-from .conv_algorithms import choose
+from .conv_algorithms import Algorithm, choose
 from .conv_ending import Ending
-from .conv_geometry import Geometry, Padding
+from .conv_geometry import Extents, Geometry, Padding
 from .registry import op
 
 
@@ -46,8 +47,8 @@ def conv2d(
         Images (N, out height, out width, out_channels); half as high and wide, rounded down, if `pool`.
     """
     _check(x, w, b, groups)
-    geometry = Geometry(x, w, stride, padding, dilation, groups)
-    algorithm = choose(geometry, x.dtype, exact, pool)
+    exact = exact or settings.exact()
+    geometry, algorithm = _plan(x.shape, w.shape, stride, padding, dilation, groups, x.dtype, exact, pool)
     x, w = dense(x), dense(w)
     ending = Ending(geometry, x.dtype, relu, pool)
     y = algorithm.forward(x, w, None if b is None else dense(b), ending)
@@ -60,6 +61,23 @@ def conv2d(
         return (dx, dw, db)[: len(wanted)]
 
     return y, backward
+
+
+@functools.lru_cache(1024)
+def _plan(
+    x: Extents,
+    w: Extents,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    dtype: np.dtype,
+    exact: bool,
+    pool: bool,
+) -> tuple[Geometry, Algorithm]:
+    """Return the extents of a convolution and its algorithm, the same ones for each step."""
+    geometry = Geometry(x, w, stride, padding, dilation, groups)
+    return geometry, choose(geometry, dtype, exact, pool)
 
 
 def _check(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, groups: int) -> None:

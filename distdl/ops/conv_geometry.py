@@ -2,23 +2,22 @@
 
 import copy
 
-import numpy as np
-
 from ..core.errors import ArgumentError
 from ..kernels.taps import Pair
 from .checking import IMAGES
 
 Padding = tuple[Pair, Pair]
+Extents = tuple[int, ...]
 
 
 class Geometry:
-    """The extents of one convolution."""
+    """The extents of one convolution, from the shapes of its images and its weights."""
 
-    def __init__(self, x: np.ndarray, w: np.ndarray, stride: Pair, padding: Padding, dilation: Pair, groups: int):
-        self.images = x.shape
-        self.kernel = w.shape[:2]
+    def __init__(self, x: Extents, w: Extents, stride: Pair, padding: Padding, dilation: Pair, groups: int):
+        self.images = x
+        self.kernel = w[:2]
         self.groups = groups
-        self.inputs, self.outputs = w.shape[2], w.shape[3] // groups
+        self.inputs, self.outputs = w[2], w[3] // groups
         self.stride, self.dilation = stride, dilation
         self.is_padded = padding != ((0, 0), (0, 0))
         self.before = (padding[0][0], padding[1][0])
@@ -30,13 +29,13 @@ class Geometry:
         """Multiplications for one image."""
         return int(self.out[0] * self.out[1] * self.depth * self.outputs)
 
-    def _extent(self, x: np.ndarray, axis: int, padding: int) -> int:
-        room = x.shape[1 + axis] + padding
+    def _extent(self, x: Extents, axis: int, padding: int) -> int:
+        room = x[1 + axis] + padding
         reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1
         if room < reach:
             name = ("height", "width")[axis]
             raise ArgumentError(
-                f"`x` (shape {x.shape}) must have a padded {name} (={room}) >= {reach}, what the kernel spans: {IMAGES}"
+                f"`x` (shape {x}) must have a padded {name} (={room}) >= {reach}, what the kernel spans: {IMAGES}"
             )
         return int((room - reach) // self.stride[axis] + 1)
 

@@ -86,7 +86,8 @@ class Winograd:
         if self.g.inputs * self.g.outputs > 1 << 14:
             # The gradients of the weights do not stay there: they are added to less often.
             return 144
-        return 36 if max(self.g.inputs, self.g.outputs) > 64 else 48
+        channels = max(self.g.inputs, self.g.outputs)
+        return 36 if channels > 64 else 48 if channels > LANES else 96
 
     def _plane(self, tiles: int) -> int:
         return winograd.plane_size(tiles, _whole(max(self.g.inputs, self.g.outputs)))
@@ -102,4 +103,4 @@ class Winograd:
 
 
 def _lines() -> np.ndarray:
-    return scratch("winograd lines", (winograd.PLANES * LANES,), np.float32)
+    return scratch("winograd lines", (winograd.SPAN * winograd.PLANES * LANES,), np.float32)

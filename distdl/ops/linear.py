@@ -8,6 +8,7 @@ from ..core import memory
 from ..kernels.registry import dense
 from ..kernels.sums import column_sums
 from .checking import bad_shape, check_float, check_like
+from .early import tell_final
 from .products import input_gradient, product, relu_gradient, weight_gradient
 from .registry import op
 
@@ -43,11 +44,17 @@ def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, relu: b
             dy, db = relu_gradient(dy, result)
         elif len(wanted) > 2 and wanted[2] is not False:
             db = column_sums(dy)
-        if wanted[0] is not False:
-            dx = input_gradient(dy, w).reshape(x.shape)
+        if db is not None and isinstance(wanted[2], np.ndarray):
+            wanted[2][...] = db
+            db = wanted[2]
+            tell_final(db)
+        # Before the input's, so that it is on its way meanwhile.
         if wanted[1] is not False:
             dw = wanted[1] if isinstance(wanted[1], np.ndarray) else memory.empty(w.shape, w.dtype)
             weight_gradient(rows, dy, dw)
+            tell_final(dw)
+        if wanted[0] is not False:
+            dx = input_gradient(dy, w).reshape(x.shape)
         return (dx, dw, db)[: len(wanted)]
 
     return y.reshape(*x.shape[:-1], w.shape[1]), backward

@@ -43,14 +43,15 @@ def batch_norm(
     """
     channels = _check(x, x.shape[-1:], weight, bias)[0]
     rows = dense(x).reshape(-1, channels)
-    mean, variance = np.zeros(channels, x.dtype), np.ones(channels, x.dtype)
     count = len(rows)
     if use is not None:
-        mean[:], variance[:] = use
+        mean, variance = (np.array(moment, x.dtype) for moment in use)
     elif add_up is not None:
         count, mean, variance = _common_moments(rows, add_up)
     elif count:
         mean, variance = batch.moments(rows)
+    else:
+        mean, variance = np.zeros(channels, x.dtype), np.ones(channels, x.dtype)
     if use is None and stats is not None and count:
         for target, value in zip(stats, (mean, variance, count), strict=False):
             target[:] = value
@@ -63,17 +64,17 @@ def batch_norm(
         dy = dense(dy).reshape(rows.shape)
         # Where a ReLU let nothing through is computed anew: cheaper than to read what it gave.
         affine = (scale, shift) if relu or mask is not None else None
-        dweight, dbias = batch.sums(rows, dy, mean, affine)
+        sums = batch.sums(rows, dy, mean, affine)
+        dweight, dbias = (sums[0] * inverse).astype(x.dtype), sums[1].astype(x.dtype)
         dx = None
         if wanted[0] is not False:
-            sums = np.stack([dweight, dbias])
             if add_up is not None:
                 add_up(sums)
             share = 0.0 if use is not None else 1 / max(count, 1)
             slope = (sums[0] * np.square(inverse, dtype=np.float64) * share).astype(x.dtype)
             shifted = (sums[1] * share).astype(x.dtype)
             dx = batch.input_gradient(rows, dy, mean, affine, scale, slope, shifted).reshape(x.shape)
-        return (dx, (dweight * inverse).astype(x.dtype), dbias.astype(x.dtype))[: len(wanted)]
+        return (dx, dweight, dbias)[: len(wanted)]
 
     return y.reshape(x.shape), backward
 

@@ -10,6 +10,7 @@ from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
 from ..kernels.sums import column_sums
 from ..kernels.team import each_part
+from ..kernels.tiles import ROWS
 
 
 def product(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray) -> np.ndarray:
@@ -39,7 +40,9 @@ def weight_gradient(x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
         extents = -(-dw.shape[1] // LANES), gemm.DEPTH, LANES
 
         def multiply(part: gemm.Part) -> None:
-            gemm.linear_weight_gradient(x, dy, part, scratch("linear gradients", extents, np.float32), dw)
+            panels = scratch("linear gradients", extents, np.float32)
+            strip = scratch("linear strip", (gemm.DEPTH * ROWS + LANES,), np.float32)
+            gemm.linear_weight_gradient(x, dy, part, panels, strip, dw)
 
         _each_part(multiply, dw.shape[0], dy.size)
     else:

@@ -1,5 +1,6 @@
 """Data parallelism: gradient buckets, their reduction over the ranks, and the optimizer that wraps it."""
 
+from . import compression
 from .balance import Balance
 from .digest import digest, replica_digests
 from .optimizer import DistributedOptimizer
@@ -12,6 +13,7 @@ __all__ = [
     "DistributedOptimizer",
     "GradientSynchronizer",
     "ReproducibleSynchronizer",
+    "compression",
     "digest",
     "replica_digests",
     "trace",

@@ -35,6 +35,7 @@ class Bucket:
     Attributes:
         flat: all of it; what is reduced.
         gradients: the part that holds gradients.
+        behind: the rest.
         done: one number, how many ranks have no more batches.
         leaving: one number, above 0 if any rank asks all to leave.
         numbers: those of `Lockstep`.
@@ -51,8 +52,8 @@ class Bucket:
             end += -(-parameter.size // step) * step
         slots = WEIGHT_SLOTS, 1, 1, lockstep.SLOTS, len(self.parameters)
         self.flat = zeros(end + sum(slots), dtype)
-        self.gradients, behind = self.flat[:end], self.flat[end:]
-        parts = np.split(behind, np.cumsum(slots)[:-1])
+        self.gradients, self.behind = self.flat[:end], self.flat[end:]
+        parts = np.split(self.behind, np.cumsum(slots)[:-1])
         self._weight, self.done, self.leaving, self.numbers, self._used = parts
         self.views = [
             self.flat[start : start + parameter.size].reshape(parameter.shape)

@@ -17,6 +17,12 @@ _SMALL = 1 << 12
 _LARGE = 1 << 22
 """Bytes of the arrays that are reduced."""
 
+_QUICK = 1 << 20
+"""Bytes of a reduction that is worth its time at every start, and more than a network lets pass in a burst."""
+
+_UNLIKE = 3.0
+"""By this factor another time means another network: noise is less, and the rates of networks differ by more."""
+
 _SECONDS = 0.01
 """How long each side of a comparison runs."""
 
@@ -29,7 +35,7 @@ class Costs(NamedTuple):
     Attributes:
         latency: seconds of a reduction of a few bytes.
         seconds_per_byte: of a large one.
-        hidden: share of a reduction's time that vanishes when ranks compute meanwhile: near 1 where cores
+        hidden: share of the shorter of reduction and computation that vanishes beside the other: near 1 where cores
             or the network have nothing else to do, near 0 where communication takes turns with computation.
     """
 
@@ -57,16 +63,42 @@ def measure(comm: Communicator) -> Costs:
         for _ in range(chunks):
             np.sin(values)
 
-    background = Background()
+    background, beside = Background(), comm.beside()
+    other = beside.zeros(_LARGE // 4)
+
+    def reduce_beside() -> None:
+        for _ in range(count):
+            beside.allreduce(other)
 
     def both() -> None:
-        background.start(reduce)
+        background.start(reduce_beside)
         compute()
         background.wait()
 
     alone, computing, together = (_slowest(comm, work, _REPEATS) for work in (reduce, compute, both))
-    hidden = min(max((alone + computing - together) / alone, 0.0), 1.0)
+    # Of what can vanish at most: on a slow network a reduction takes longer than this computation.
+    hidden = min(max((alone + computing - together) / min(alone, computing), 0.0), 1.0)
     return Costs(latency, each / _LARGE, hidden)
+
+
+def still_hold(comm: Communicator, costs: Costs) -> bool:
+    """Say, on all ranks alike, whether a reduction takes about as long as these costs have it."""
+    array = comm.zeros(_QUICK // 4)
+    seconds = _slowest(comm, lambda: comm.allreduce(array), 3)
+    return _is_near(seconds, _expected(costs))
+
+
+def are_alike(costs: Costs, others: Costs) -> bool:
+    """Say whether a reduction takes about as long by these costs as by others."""
+    return _is_near(_expected(costs), _expected(others))
+
+
+def _expected(costs: Costs) -> float:
+    return costs.latency + _QUICK * costs.seconds_per_byte
+
+
+def _is_near(seconds: float, others: float) -> bool:
+    return others / _UNLIKE < seconds < others * _UNLIKE
 
 
 def _slowest(comm: Communicator, work: Callable[[], object], repeats: int) -> float:

@@ -12,6 +12,7 @@ from ..core import checks, spans
 from ..core.errors import ArgumentError
 from ..nn import Module
 from ..optim import Optimizer
+from .compression import Hook
 from .finite_guard import FiniteGuard
 from .lockstep import Lockstep, OnDrift
 from .plan import Auto
@@ -42,6 +43,7 @@ class DistributedOptimizer:
         on_drift: where they differ, "stop" ends the job and names the place; "broadcast" goes on with what rank 0 has.
         max_skipped: a step whose gradients are NaN or infinite is left out, on all ranks; so many in a row end the job.
             None: nobody looks.
+        compression: sends fewer bytes between nodes, see `GradientSynchronizer`; not in reproducible mode.
 
     Attributes:
         optimizer: the one given.
@@ -61,6 +63,7 @@ class DistributedOptimizer:
         check_every: int = 100,
         on_drift: OnDrift = "stop",
         max_skipped: int | None = 10,
+        compression: str | Hook | None = None,
     ):
         if not isinstance(optimizer, Optimizer):
             raise checks.bad_type("optimizer", optimizer, "must be a distdl.optim.Optimizer")
@@ -71,6 +74,8 @@ class DistributedOptimizer:
         self.optimizer = optimizer
         if reproducible and model is None:
             raise ArgumentError("`model` must be given with reproducible=True: its buffers must be the same bits too")
+        if reproducible and compression is not None:
+            raise _not_reproducible(compression)
         parameters = optimizer.named_parameters()
         source: Any = parameters if model is None else _WithBuffers(parameters, model)
         self._guard = FiniteGuard(comm, max_skipped)
@@ -79,7 +84,7 @@ class DistributedOptimizer:
         self.synchronizer = (
             ReproducibleSynchronizer(source, comm, shards, bucket_bytes, lockstep)
             if reproducible
-            else GradientSynchronizer(source, comm, bucket_bytes, overlap, lockstep)
+            else GradientSynchronizer(source, comm, bucket_bytes, overlap, lockstep, compression)
         )
         compare_options(comm, optimizer.param_groups)
         compare_states(comm, optimizer)
@@ -88,6 +93,8 @@ class DistributedOptimizer:
         """Go over to reproducible mode, with the same buckets; nothing to do in it."""
         if not self.is_reproducible:
             before = self.synchronizer
+            if before.compression is not None:
+                raise _not_reproducible(before.compression)
             before.close()
             source = _WithBuffers(self.named_parameters(), model)
             self._model = model
@@ -256,6 +263,14 @@ class DistributedOptimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned; all ranks must load the same."""
         self.optimizer.load_state_dict(state)
+
+
+def _not_reproducible(compression: Any) -> ArgumentError:
+    return checks.bad_value(
+        "compression",
+        getattr(compression, "name", compression),
+        "is not for reproducible mode: what is sent would depend on how many nodes there are",
+    )
 
 
 class _WithBuffers:

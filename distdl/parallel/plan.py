@@ -8,13 +8,13 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..core import checks, files, settings, threads
 from ..core.errors import ArgumentError
 from ..core.json_files import parse_json
 from ..kernels.cache import cache_directory
-from .measure import Costs, measure
+from .measure import Costs, are_alike, measure, still_hold
 
 if TYPE_CHECKING:
     from ..comm import Communicator
@@ -35,7 +35,7 @@ WORTH_HIDING = 0.5
 LATENCY_SHARE = 0.05
 """The most that a bucket's latency may add to the time of its bytes."""
 
-_FORMAT = 2
+_FORMAT = 5
 """Of what is stored; greater when measurements mean something else."""
 
 
@@ -46,7 +46,7 @@ class Plan:
     Attributes:
         overlap: whether buckets are reduced while backward() still runs.
         bucket_bytes: size at which a bucket is full.
-        source: where this comes from: "given", "small model", "measured" or "stored".
+        source: where this comes from: "given", "small model", "no threads in MPI", "measured", "stored" or "tuned".
     """
 
     overlap: bool
@@ -79,10 +79,25 @@ def choose(comm: Communicator, gradient_bytes: int, bucket_bytes: int | Auto, ov
         return Plan(False, size or LARGE_BUCKET, "small model" if comm.has_threads() else "no threads in MPI")
     if early is False:
         return Plan(False, LARGE_BUCKET, "given")
-    costs, source = _costs(comm)
+    known = _known(comm)
+    costs, source = known.costs, known.source
+    if early is None and size is None and gradient_bytes in known.tuned:
+        return Plan(*known.tuned[gradient_bytes], "tuned")
     if early is None:
         early = costs.hidden >= WORTH_HIDING
     return Plan(early, size or (overlapped_bucket(costs) if early else LARGE_BUCKET), source)
+
+
+def keep(comm: Communicator, gradient_bytes: int, overlap: bool, bucket_bytes: int) -> None:
+    """Store what suits these ranks and gradients best; later jobs take it, where arguments and environment are silent.
+
+    All ranks call this together.
+    """
+    known = _known(comm)
+    if comm.rank == 0:
+        tuned = {**known.tuned, gradient_bytes: (overlap, bucket_bytes)}
+        _store(_path(known.key), known._replace(tuned=tuned))
+    comm.barrier()
 
 
 def overlapped_bucket(costs: Costs) -> int:
@@ -91,22 +106,54 @@ def overlapped_bucket(costs: Costs) -> int:
     return min(max(1 << int(enough).bit_length(), SMALL_BUCKET), LARGE_BUCKET)
 
 
-def _costs(comm: Communicator) -> tuple[Costs, str]:
-    """Return what was measured before on this machine with these ranks, else measure now."""
+class _Known(NamedTuple):
+    """What is known of reductions over some ranks.
+
+    Attributes:
+        key: the ranks, see `topology`.
+        costs: of their reductions.
+        source: "measured" or "stored".
+        tuned: by bytes of gradients whether to overlap, and bytes of a bucket.
+    """
+
+    key: list[Any]
+    costs: Costs
+    source: str
+    tuned: dict[int, tuple[bool, int]]
+
+
+def _known(comm: Communicator) -> _Known:
+    """Return what was stored before on this machine for these ranks, if it still holds, else measure now."""
     key = topology(comm)
     path = _path(key)
-    known = comm.broadcast_object(_load(path, key) if comm.rank == 0 else None)
-    if known is not None:
-        return Costs(*known), "stored"
-    costs = measure(comm)
+    stored = comm.broadcast_object(_load(path, key) if comm.rank == 0 else None)
+    before = None if stored is None else _Known(key, Costs(*stored[0]), "stored", _tuned(stored[1]))
+    # The same ranks may meet over another network; on one node, another time means other work beside.
+    if before is not None and (_is_on_one_node(comm) or still_hold(comm, before.costs)):
+        return before
+    measured = measure(comm)
+    # What has disturbed a quick look is no reason to forget what was found before.
+    if before is not None and are_alike(measured, before.costs):
+        return before
+    known = _Known(key, measured, "measured", {})
     if comm.rank == 0:
-        _store(path, key, costs)
-    return costs, "measured"
+        _store(path, known)
+    return known
+
+
+def _tuned(stored: dict[str, list[Any]]) -> dict[int, tuple[bool, int]]:
+    return {int(size): (bool(overlap), int(most)) for size, (overlap, most) in stored.items()}
+
+
+def _is_on_one_node(comm: Communicator) -> bool:
+    return comm.local_size == comm.size
 
 
 def topology(comm: Communicator) -> list[Any]:
-    """Describe ranks, their places and MPI library: what the costs of a reduction depend on."""
-    places = comm.allgather_object([os.uname().nodename, len(threads.cores())])
+    """Describe ranks, their places and MPI library: what the costs of a reduction depend on; [] but on rank 0."""
+    places = comm.gather_object([os.uname().nodename, len(threads.cores())])
+    if places is None:
+        return []
     nodes = {node: i for i, node in enumerate(dict.fromkeys(node for node, _ in places))}
     wires = [os.environ.get(name, "") for name in ("UCX_TLS", "UCX_NET_DEVICES", "FI_PROVIDER")]
     return [_FORMAT, comm.describe(), [[nodes[node], cores] for node, cores in places], wires]
@@ -118,21 +165,24 @@ def _path(key: list[Any]) -> Path | None:
     return None if directory is None else directory / f"reduction-{digest}.json"
 
 
-def _load(path: Path | None, key: list[Any]) -> list[float] | None:
-    """Read stored costs; None for a file that is missing, damaged, or of another topology."""
+def _load(path: Path | None, key: list[Any]) -> list[Any] | None:
+    """Read [costs, tuned]; None for a file that is missing, damaged, or of another topology."""
     if path is None:
         return None
     try:
         stored = parse_json(path, files.read_bounded(path))
         costs = [float(value) for value in stored["costs"]]
+        tuned = {str(int(size)): [bool(overlap), int(most)] for size, (overlap, most) in stored["tuned"].items()}
         usable = stored["key"] == key and len(costs) == len(Costs._fields) and all(0 <= c < 1e9 for c in costs)
-        return costs if usable and Costs(*costs).seconds_per_byte > 0 else None
-    except (OSError, ValueError, KeyError, TypeError):
+        usable = usable and all(most > 0 for _, most in tuned.values()) and Costs(*costs).seconds_per_byte > 0
+        return [costs, tuned] if usable else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _store(path: Path | None, key: list[Any], costs: Costs) -> None:
+def _store(path: Path | None, known: _Known) -> None:
     # Measured again next time, if it cannot be stored.
     if path is not None:
+        content = {"key": known.key, "costs": known.costs, "tuned": known.tuned}
         with contextlib.suppress(OSError):
-            files.write_durably(path, json.dumps({"key": key, "costs": list(costs)}).encode())
+            files.write_durably(path, json.dumps(content).encode())

@@ -28,7 +28,7 @@ def broadcast_start(
     arrays = [(name, parameter.data) for name, parameter in named_parameters] + list(named_buffers)
     frozen = {name for name, parameter in named_parameters if not parameter.requires_grad}
     mine = [[name, list(array.shape), array.dtype.name + " frozen" * (name in frozen)] for name, array in arrays]
-    for rank, theirs in enumerate(comm.allgather_object(mine)):
+    for rank, theirs in enumerate(_all_if_apart(comm, mine)):
         difference = first_difference(mine, theirs)
         if difference is not None:
             raise PeerError(
@@ -42,6 +42,11 @@ def broadcast_start(
     random.share_seed(comm.broadcast_object(random.get_seed()))
 
 
+def _all_if_apart(comm: "Communicator", mine: Any) -> list[Any]:
+    """Return the JSON-like values of all ranks; none where they are equal, which takes no room for many."""
+    return [] if comm.all_equal(mine) else comm.allgather_object(mine)
+
+
 class Disagreement(NamedTuple):
     """A value that one rank has otherwise than rank 0."""
 
@@ -53,7 +58,7 @@ class Disagreement(NamedTuple):
 
 def disagreement(comm: "Communicator", mine: dict[str, Any]) -> Disagreement | None:
     """Compare JSON-like values, of the same names on all ranks; return the first that is not rank 0's, or None."""
-    everywhere = comm.allgather_object(mine)
+    everywhere = _all_if_apart(comm, mine)
     for rank, theirs in enumerate(everywhere):
         for name, value in theirs.items():
             if value != everywhere[0].get(name):
@@ -68,7 +73,7 @@ def compare_options(comm: "Communicator", groups: Sequence[dict[str, Any]]) -> N
         PeerError: they differ; the message names group, option and values.
     """
     mine = [{name: repr(group[name]) for name in sorted(group) if name not in ("params", "names")} for group in groups]
-    everywhere = comm.allgather_object(mine)
+    everywhere = _all_if_apart(comm, mine)
     for rank, theirs in enumerate(everywhere):
         if len(theirs) != len(everywhere[0]):
             raise PeerError(
@@ -90,7 +95,7 @@ def compare_states(comm: "Communicator", optimizer: Optimizer) -> None:
         PeerError: they differ; the message names ranks and parameter.
     """
     names = [name for name, _ in optimizer.named_parameters()]
-    everywhere = comm.allgather_object({n: digest(s) for n, s in zip(names, optimizer.state, strict=True) if s})
+    everywhere = _all_if_apart(comm, {n: digest(s) for n, s in zip(names, optimizer.state, strict=True) if s})
     for rank, theirs in enumerate(everywhere):
         rule = "load the same state on all ranks"
         if theirs.keys() != everywhere[0].keys():

@@ -18,19 +18,23 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..autograd import Parameter
-from ..core import checks, spans
+from ..core import checks, settings, spans
 from ..core.errors import ArgumentError, DistdlError
 from .background import Background
 from .bucket import Bucket, Earlier, group
+from .compression import Hook, make_hook
+from .compression.over_nodes import over_nodes
 from .lockstep import Lockstep
 from .plan import Auto, choose
+from .profiler import profiled
 from .start import broadcast_start
+from .trial import trial_of
 
 if TYPE_CHECKING:
     from ..comm import Communicator
@@ -57,9 +61,13 @@ class GradientSynchronizer:
             what `DISTDL_OVERLAP` and `DISTDL_BUCKET_BYTES` say, else what a short measurement says.
             Rank 0 decides for all.
         lockstep: compares the replicas now and then; None: nobody does.
+        compression: sends fewer bytes between nodes: "bf16", "fp16", "powersgd" or "topk", or a `compression.Hook`.
+            Within a node, and on one alone, gradients are summed exactly. Buckets are reduced after backward() then,
+            unless `overlap` says otherwise.
 
     Attributes:
         plan: what was decided.
+        gradient_bytes: of all parameters.
         mean_weight: of the ranks in the last step, by which the next is scaled.
         is_joined: whether ranks without batches accompany this one, step by step.
         reductions: how many buckets have been reduced so far.
@@ -69,7 +77,8 @@ class GradientSynchronizer:
         is_leaving: whether any rank had asked in the last reduction, the same on all ranks.
 
     Raises:
-        ArgumentError: with overlap, for an MPI library that does not let threads talk.
+        ArgumentError: with overlap, for an MPI library that does not let threads talk; with compression, for
+            parameters that are not of float32.
         PeerError: the ranks hold different models.
     """
 
@@ -80,6 +89,7 @@ class GradientSynchronizer:
         bucket_bytes: int | Auto = "auto",
         overlap: bool | Auto = "auto",
         lockstep: Lockstep | None = None,
+        compression: str | Hook | None = None,
     ):
         named = _named(parameters)
         self.named_buffers = list(parameters.named_buffers()) if hasattr(parameters, "named_buffers") else []
@@ -100,7 +110,12 @@ class GradientSynchronizer:
         self._exact = self._is_done = self._is_pending = False
         self._earlier: list[Earlier] = []
         broadcast_start(comm, named, self.named_buffers)
-        self.plan = choose(comm, sum(parameter.data.nbytes for _, parameter in named), bucket_bytes, overlap)
+        self._compressed = over_nodes(comm, make_hook(compression), named)
+        if self._compressed is not None and overlap == "auto" and settings.overlap() is None:
+            # What was measured is of whole gradients; few large buckets compress best.
+            overlap = False
+        self.gradient_bytes = sum(parameter.data.nbytes for _, parameter in named)
+        self.plan = choose(comm, self.gradient_bytes, bucket_bytes, overlap)
         groups = group([parameter for _, parameter in named], self.plan.bucket_bytes)
         self._missing = [0] * len(groups)
         self._started = 0
@@ -108,18 +123,23 @@ class GradientSynchronizer:
         # A last bucket, an only one above all, is full when the pass is over.
         if self.plan.overlap and comm.size > 1 and len(groups) > 1:
             self._background = Background()
-            part = comm.split(0, comm.rank)
-            assert part is not None
-            comm = part
+            comm = comm.beside()
+            if self._compressed is not None:
+                self._compressed = self._compressed.beside()
         self._reducing = comm
         self.buckets = [Bucket(parameters, self._zeros) for parameters in groups]
+        if self._compressed is not None:
+            self._compressed.prepare(self.buckets, {id(parameter): name for name, parameter in named})
         self._own_parameters()
+        self._trial = trial_of(self.comm)
 
     def _zeros(self, size: int, dtype: np.dtype) -> np.ndarray:
-        return self._reducing.zeros(size, dtype)
+        comm = self._reducing if self._compressed is None else self._compressed.node
+        return comm.zeros(size, dtype)
 
     def _own_parameters(self) -> None:
         self._places: dict[int, int] = {}
+        owner = profiled(self)
         for i, bucket in enumerate(self.buckets):
             for parameter, view in zip(bucket.parameters, bucket.views, strict=True):
                 if parameter._owner is not None:
@@ -128,7 +148,7 @@ class GradientSynchronizer:
                         parameter.name,
                         "has a synchronizer already: close() it, or the trainer or distributed optimizer that holds it",
                     )
-                parameter._owner = self
+                parameter._owner = owner
                 parameter._buffer = view
                 self._places[id(parameter)] = i
 
@@ -164,6 +184,8 @@ class GradientSynchronizer:
         What earlier backwards have reduced since the last step is put aside, to be added afterwards.
         """
         self._is_pending = True
+        if self._trial is not None:
+            self._trial.add(clear_weight(weight))
         if self.comm.size == 1:
             return 1.0
         self._check_whole()
@@ -291,6 +313,25 @@ class GradientSynchronizer:
         self._passes = 0
         self._due = True
         self._is_pending = False
+        if self._trial is not None:
+            self._trial.stepped(self.plan, self.gradient_bytes)
+
+    @property
+    def compression(self) -> Hook | None:
+        """What compresses gradients between nodes; None where nothing does, as on one node."""
+        return None if self._compressed is None else self._compressed.hook
+
+    def compression_state(self) -> dict[str, np.ndarray]:
+        """Return what the compression hook keeps from step to step, on the first rank of each node. A collective.
+
+        What the ranks owe each other is added up, and each goes on with an equal part.
+        """
+        return {} if self._compressed is None else self._compressed.state()
+
+    def load_compression_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over what `compression_state` returned on rank 0, on any number of ranks; all give the same."""
+        if self._compressed is not None:
+            self._compressed.load_state(state)
 
     def _has_gradients(self) -> bool:
         return any(parameter.grad is not None for bucket in self.buckets for parameter in bucket.parameters)
@@ -320,9 +361,13 @@ class GradientSynchronizer:
         comm = self._reducing
         # A rank that has reduced once more, or less, than the others since the last step must not meet them.
         label = f"bucket {i}, reduction {self._passes} of step {self.comm.clock}"
+        scale, compressed = shrinking(comm.size), self._compressed
 
         def reduce() -> None:
-            comm.allreduce(bucket.flat, scale=shrinking(comm.size), label=label)
+            if compressed is None:
+                comm.allreduce(bucket.flat, scale=scale, label=label)
+            else:
+                compressed.reduce(i, comm, self.mean_weight, scale, label)
 
         if self._background is None:
             reduce()
@@ -350,7 +395,8 @@ class GradientSynchronizer:
         total = self.buckets[0].weight / shrunk
         self.is_leaving = bool(self.buckets[0].leaving[0] > 0)
         for i, bucket in enumerate(self.buckets):
-            bucket.scale(self.mean_weight / (total * shrunk) if total > 0 else 0.0)
+            if self._compressed is None:
+                bucket.scale(self.mean_weight / (total * shrunk) if total > 0 else 0.0)
             bucket.release()
             if self._earlier:
                 bucket.add(self._earlier[i])

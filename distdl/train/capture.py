@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,7 @@ def capture(trainer: Trainer, meter: Meter | None) -> tuple[dict[str, Any], dict
     """Return everything that decides the future of a fit, copied: training may go on. A collective."""
     sums, shapes = (np.zeros((0, 0)), []) if meter is None else meter.state()
     optimizer, loader = trainer.optimizer.state_dict(), trainer.feed.loader
+    hook, compression = trainer.optimizer.synchronizer.compression, trainer.optimizer.synchronizer.compression_state()
     own: dict[str, np.ndarray] = {}
     slots = {
         f"{name}/{key}": np.array(value)
@@ -39,6 +42,7 @@ def capture(trainer: Trainer, meter: Meter | None) -> tuple[dict[str, Any], dict
         "loader": loader.state_dict() if hasattr(loader, "state_dict") else None,
         "optimizer": optimizer["groups"],
         "lockstep": trainer.optimizer.progress(),
+        "compression": None if hook is None else hook.name,
         "callbacks": [pack(callback.state_dict(), own, str(i)) for i, callback in enumerate(trainer.callbacks)],
         "history": trainer.history,
         "metrics": shapes,
@@ -48,6 +52,7 @@ def capture(trainer: Trainer, meter: Meter | None) -> tuple[dict[str, Any], dict
         "optimizer": slots,
         "metrics": {"sums": sums},
         **({"callbacks": own} if own else {}),
+        **({"compression": compression} if compression else {}),
     }
     return state, arrays
 
@@ -132,6 +137,7 @@ def restore(trainer: Trainer, state: dict[str, Any], arrays: Arrays) -> None:
     ]
     trainer.optimizer.load_state_dict({"groups": groups, "state": entries})
     trainer.optimizer.load_progress(state["lockstep"])
+    _restore_compression(trainer, state.get("compression"), arrays.get("compression", {}))
     if len(state["callbacks"]) != len(trainer.callbacks):
         raise ArgumentError(f"`resume` has {len(state['callbacks'])} callbacks, the trainer {len(trainer.callbacks)}")
     for callback, saved in zip(trainer.callbacks, state["callbacks"], strict=True):
@@ -140,3 +146,17 @@ def restore(trainer: Trainer, state: dict[str, Any], arrays: Arrays) -> None:
         loader.load_state_dict(state["loader"])
     trainer.epoch, trainer.step, trainer.step_in_epoch = state["epoch"], state["step"], state["step_in_epoch"]
     trainer.history = state["history"]
+
+
+def _restore_compression(trainer: Trainer, before: str | None, state: Mapping[str, np.ndarray]) -> None:
+    """Let a compression hook go on, or say that what another has not yet sent is lost."""
+    hook = trainer.optimizer.synchronizer.compression
+    if hook is not None and hook.name == before:
+        trainer.optimizer.synchronizer.load_compression_state(state)
+    elif state:
+        now = "nothing is compressed (on one node nothing is)" if hook is None else f"it is {hook.name!r}"
+        trainer.comm.print(
+            f"distdl: the checkpoint was taken with compression {before!r}, and now {now}: the parts of gradients that "
+            "had not been sent yet are dropped",
+            file=sys.stderr,
+        )

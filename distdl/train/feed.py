@@ -12,6 +12,7 @@ from ..autograd import Tensor
 from ..core import checks
 from ..core.errors import PeerError
 from ..data import DataLoader, GlobalBatchSampler
+from ..data.dataset import order_of
 from ..parallel.start import disagreement
 
 if TYPE_CHECKING:
@@ -81,8 +82,9 @@ def make_feed(
     if batch_size is None:
         raise checks.bad_value("batch_size", batch_size, "must be given with a data set: rows of the global batch")
     batch_size = checks.integer("batch_size", batch_size, 1)
+    order = order_of(data)
     sampler = GlobalBatchSampler(
-        len(data), batch_size, comm.rank, comm.size, shuffle=True, seed=seed, shards=shards, shares=shares
+        len(data), batch_size, comm.rank, comm.size, shuffle=True, seed=seed, shards=shards, shares=shares, order=order
     )
     loader = DataLoader(data, batch_sampler=sampler, transform=transform)
     return Feed(loader, batch_size, len(sampler), len(data), shards, seed, shares)

@@ -16,14 +16,17 @@ import numpy as np
 
 from ..autograd import Tensor, no_grad, tensor
 from ..core import checks, spans
+from ..core.errors import ArgumentError
 from ..core.random import get_seed, named_batch
 from ..data import DataLoader, GlobalBatchSampler
+from ..data.dataset import order_of
 from ..kernels.conditions import conditions
 from ..nn import Module
 from ..optim import Optimizer
 from ..parallel import Balance, DistributedOptimizer, ReproducibleSynchronizer
 from ..parallel import trace as parallel_trace
 from ..parallel.buffers import synchronize_buffers as average_buffers
+from ..parallel.compression import Hook
 from ..parallel.reproducible import cut_batch
 from ..version import __version__
 from .callbacks import Best, Callback, Record
@@ -48,6 +51,7 @@ class Trainer:
         callbacks: called in this order, after the trainer's own.
         reproducible: train to the same bits on any number of ranks, and any number of threads.
         shards: then, into how many parts a global batch is cut: a power of two, and at least the number of ranks.
+        compression: sends fewer bytes between nodes, see `GradientSynchronizer`; a distributed optimizer has its own.
         metrics: measured beside the loss; by default the accuracy, if outputs and targets are those of classes.
         run: name of the directory below `runs/` (or a path) that gets log, weights and learning curve; None: no files.
         progress: show progress on rank 0.
@@ -69,6 +73,7 @@ class Trainer:
         run: str | Path | None = None,
         progress: bool = True,
         shards: int = 8,
+        compression: str | Hook | None = None,
     ):
         if not isinstance(model, Module):
             raise checks.bad_type("model", model, "must be a distdl.nn.Module")
@@ -77,12 +82,14 @@ class Trainer:
         if isinstance(optimizer, DistributedOptimizer):
             if comm is not None and comm is not optimizer.comm:
                 raise checks.bad_value("comm", comm, "is not the communicator of the distributed optimizer")
+            if compression is not None:
+                raise ArgumentError("`compression` is to be given to the distributed optimizer, which is made already")
             self.optimizer = optimizer
             if reproducible:
                 optimizer.make_reproducible(model, shards)
         else:
             self.optimizer = DistributedOptimizer(
-                optimizer, comm, model=model, reproducible=reproducible, shards=shards
+                optimizer, comm, model=model, reproducible=reproducible, shards=shards, compression=compression
             )
         known = {id(parameter) for parameter in self.optimizer.parameters()}
         if not any(id(parameter) in known for parameter in model.parameters()):
@@ -207,8 +214,16 @@ class Trainer:
         loader = data
         check_data(data)
         if not is_loader(data):
+            # Of data in shards each rank reads some, in any order.
+            order = order_of(data)
             sampler = GlobalBatchSampler(
-                len(data), batch_size, self.comm.rank, self.comm.size, shuffle=False, shards=self._shards
+                len(data),
+                batch_size,
+                self.comm.rank,
+                self.comm.size,
+                shuffle=order is not None,
+                shards=self._shards,
+                order=order,
             )
             loader = DataLoader(data, batch_sampler=sampler)
         self.synchronize_buffers()
@@ -235,6 +250,7 @@ class Trainer:
 
     def describe(self) -> Record:
         """Return what the log says of the run before its first epoch."""
+        hook = self.optimizer.synchronizer.compression
         return {
             "distdl": __version__,
             "python": platform.python_version(),
@@ -243,6 +259,7 @@ class Trainer:
             "epochs": self.epochs,
             "batch_size": self.batch_size or None,
             "seed": get_seed(),
+            **({} if hook is None else {"compression": hook.name}),
             **({"shards": self._shards, **conditions()} if self._shards else {}),
         }
 

@@ -2,20 +2,30 @@
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from distdl.cluster.launch import find_mpi, find_mpiexec, launch_command
+from distdl.cluster.hosts import Host
+from distdl.cluster.launch import exported, find_mpi, find_mpiexec, launch_command
+
+if TYPE_CHECKING:
+    from tests.jobs.virtual_network import VirtualNetwork
 
 PATIENCE = 900.0
 """Seconds until a job that does not answer is given up: compiling all kernels takes some."""
+
+
+# Hosts of a virtual network have all ports to themselves; jobs that are open at once take different ones.
+_ports = itertools.count(29500)
 
 
 class Job:
@@ -26,20 +36,32 @@ class Job:
         ranks: how many processes.
         threads: of each.
         environment: added to this process'.
+        network: hosts that share the ranks equally; None: this machine.
         options: what the side takes, see `ours.py` and `theirs.py`.
     """
 
     def __init__(
-        self, side: str, ranks: int = 1, threads: int = 1, environment: dict[str, str] | None = None, **options: Any
+        self,
+        side: str,
+        ranks: int = 1,
+        threads: int = 1,
+        environment: dict[str, str] | None = None,
+        network: "VirtualNetwork | None" = None,
+        **options: Any,
     ):
         self.side, self.ranks = side, ranks
         options = {"model": "", **options}
-        self._server = socket.create_server(("127.0.0.1", 0))
+        # A file is a way into hosts that have a network of their own.
+        self._directory = tempfile.TemporaryDirectory()
+        path = os.path.join(self._directory.name, "orders")
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(path)
+        self._server.listen(ranks)
         self._server.settimeout(1.0)
-        port = str(self._server.getsockname()[1])
-        command = [sys.executable, "-m", "benchmarks.worker", port, side, json.dumps(options)]
+        command = [sys.executable, "-m", "benchmarks.worker", path, side, json.dumps(options)]
         base = {**os.environ, **_environment(threads), **(environment or {})}
-        self._processes = _start(side, ranks, command, base)
+        start = _start if network is None else functools.partial(_start_on, network)
+        self._processes = start(side, ranks, command, base)
         self._lines: list[Any] = []
         self.started = sorted(self._accept(), key=lambda answer: int(answer["rank"]))
 
@@ -81,6 +103,7 @@ class Job:
             except subprocess.TimeoutExpired:
                 process.kill()
         self._server.close()
+        self._directory.cleanup()
 
     def __enter__(self) -> "Job":
         return self
@@ -110,6 +133,27 @@ def _start(side: str, ranks: int, command: list[str], environment: dict[str, str
         port = str(free.getsockname()[1])
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks)}
     return [subprocess.Popen(command, env={**environment, **meeting, "RANK": str(rank)}) for rank in range(ranks)]
+
+
+def _start_on(
+    network: "VirtualNetwork", side: str, ranks: int, command: list[str], environment: dict[str, str]
+) -> list[subprocess.Popen[bytes]]:
+    slots = ranks // len(network.names)
+    base = {**environment, **network.environment()}
+    if side == "ours":
+        hosts = [Host(name, slots) for name in network.names]
+        words = launch_command(
+            ranks, *_mpiexec(), command, hosts, str(network.remote_shell), exported(network.environment())
+        )
+        return [subprocess.Popen(network.command(network.names[0], *words), env=base)]
+    meeting = {"MASTER_ADDR": network.addresses[0], "MASTER_PORT": str(next(_ports)), "WORLD_SIZE": str(ranks)}
+    return [
+        subprocess.Popen(
+            network.command(network.names[rank // slots], *command),
+            env={**base, **meeting, "RANK": str(rank), "GLOO_SOCKET_IFNAME": "eth0"},
+        )
+        for rank in range(ranks)
+    ]
 
 
 @functools.cache

@@ -23,6 +23,9 @@ def describe() -> dict[str, Any]:
     vectors = next((word for word in ("avx512f", "avx2", "asimd") if word in facts.get("flags", "").split()), "unknown")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cpu = facts.get("model name", platform.processor() or platform.machine())
+    if "cpu family" in facts:
+        # Clouds give unlike generations one name.
+        cpu += f" (family {facts['cpu family']}, model {facts['model']})"
     return {"cpu": cpu, "cores": cores, "vectors": vectors, "system": platform.system(), "versions": versions}
 
 

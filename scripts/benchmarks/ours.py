@@ -19,10 +19,19 @@ class Ours:
         model: its name; "" for none.
         threads: handled by the environment.
         reproducible: train in 8 shards.
+        compression: name of a hook; None: none.
         options: none.
     """
 
-    def __init__(self, model: str, seed: int = 0, lr: float = 0.01, reproducible: bool = False, **options: Any):
+    def __init__(
+        self,
+        model: str,
+        seed: int = 0,
+        lr: float = 0.01,
+        reproducible: bool = False,
+        compression: str | None = None,
+        **options: Any,
+    ):
         self.comm = distdl.world()
         self.rank, self.size = self.comm.rank, self.comm.size
         if model:
@@ -33,7 +42,7 @@ class Ours:
             self.optimizer = optimizer
             if self.size > 1 or reproducible:
                 self.optimizer = parallel.DistributedOptimizer(
-                    optimizer, self.comm, model=self.model, reproducible=reproducible
+                    optimizer, self.comm, model=self.model, reproducible=reproducible, compression=compression
                 )
 
     def prepare(self, x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:

@@ -47,7 +47,7 @@ def steps(result: Result, path: Path) -> None:
     axis.axhline(1, color="black", linewidth=0.8)
     axis.set_xticks(range(len(result)), list(result))
     axis.set_ylabel("PyTorch's time / distdl's")
-    axis.legend()
+    figure.legend(loc="outside upper center", ncols=len(setups), frameon=False)
     _save(figure, path)
 
 

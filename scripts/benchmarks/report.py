@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import plots
+from . import hooks, plots
 
 Result = dict[str, Any]
 
 _INTRODUCTION = """# Performance
 
-Made by `scripts/benchmark.py` from `performance.json`; do not edit. Measured on {machine}.
+Made by `scripts/benchmark.py` from `performance.json`; do not edit. Measured on
 
+{machines}
 Both sides have the same weights, data, batch per rank, ranks and threads. PyTorch runs the fastest of what
 was tried: NCHW and channels_last, on several ranks DDP with three bucket sizes (`--compile` adds
 torch.compile). Blocks of at least {seconds} s alternate in the order A B B A. A ratio is the median over
@@ -38,15 +39,24 @@ def _draw(results: Result, docs: Path) -> list[str]:
 
 def text(results: Result) -> str:
     """Return the page without plots."""
-    machine = results["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    where = f"{machine['cpu']}, {machine['cores']} cores ({machine['vectors']}), {machine['system']}; {versions}"
-    head = _INTRODUCTION.format(machine=where, seconds=machine["seconds"], pairs=machine["pairs"])
+    measured = results["machines"]
+    last = list(measured.values())[-1]
+    head = _INTRODUCTION.format(machines=_machines(measured), seconds=last["seconds"], pairs=last["pairs"])
     parts = [
         head,
         *(f"\n## {title}\n\n{make(results[name])}" for name, (title, make) in _TABLES.items() if name in results),
     ]
     return "".join(parts)
+
+
+def _machines(measured: Result) -> str:
+    """Return a list of the machines, each with the titles of what was measured there."""
+    there: dict[str, list[str]] = {}
+    for name, machine in measured.items():
+        versions = ", ".join(f"{library} {version}" for library, version in machine["versions"].items())
+        where = f"{machine['cpu']}, {machine['cores']} cores ({machine['vectors']}), {machine['system']}; {versions}"
+        there.setdefault(where, []).append(_TABLES[name][0])
+    return "".join(f"- {where}: {', '.join(titles).lower()}\n" for where, titles in there.items())
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -104,6 +114,25 @@ def _allreduce(result: Result) -> str:
         for against, found in others.items()
     ]
     return _table(["bytes", "against", "distdl, ms", "other, ms", "ratio", "same side"], rows)
+
+
+def _network(result: Result) -> str:
+    if "skipped" in result:
+        return f"Not measured: {result['skipped']}.\n"
+    rows = [
+        [model, found.get("peer", ""), f"{found['ours']:.4g}", f"{found['theirs']:.4g}", *_ratio(found)]
+        for model, found in result["steps"].items()
+        if "theirs" in found
+    ]
+    note = (
+        f"Two network namespaces as hosts, joined by a cable of {result['mbit']} Mbit/s "
+        "each way. Training steps of "
+        "one rank a host against DDP over gloo, then with compression hooks; allreduces of two ranks a host against "
+        "MPI's own.\n\n"
+    )
+    steps = _table(["model", "PyTorch", "distdl, ms", "PyTorch, ms", "ratio", "same side"], rows)
+    compressed = f"{hooks.table(result['hooks'])}\n" if "hooks" in result else ""
+    return f"{note}{steps}\n{compressed}{_allreduce(result['allreduce'])}"
 
 
 def _memory(result: Result) -> str:
@@ -178,6 +207,7 @@ _TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "reproducible": ("Reproducible mode", _reproducible),
     "checkpoints": ("Checkpoints", _checkpoints),
     "allreduce": ("Allreduce", _allreduce),
+    "network": ("Two hosts", _network),
     "memory": ("Memory", _memory),
     "cold": ("Cold start", _cold),
     "accuracy": ("Time to accuracy", _accuracy),

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import util
+from pathlib import Path
 from typing import Any
 
-from . import models
+from tests.jobs.virtual_network import VirtualNetwork, is_possible
+
+from . import hooks, models
 from .jobs import Job
 from .pairs import best, compare, count_for
 
@@ -41,6 +44,9 @@ class Settings:
         return util.find_spec("torch") is not None
 
 
+GIGABIT = 1000
+"""Megabits a second, of a cable between hosts."""
+
 SETUPS = {"1 rank x 1 thread": (1, 1), "1 rank x 2 threads": (1, 2), "2 ranks x 1 thread": (2, 1)}
 
 
@@ -65,14 +71,14 @@ def steps(settings: Settings) -> Result:
     return result
 
 
-def _one_step(name: str, ranks: int, threads: int, settings: Settings) -> Result:
+def _one_step(name: str, ranks: int, threads: int, settings: Settings, hosts: VirtualNetwork | None = None) -> Result:
     with ExitStack() as open_jobs:
-        job = open_jobs.enter_context(Job("ours", ranks, threads, model=name))
+        job = open_jobs.enter_context(Job("ours", ranks, threads, network=hosts, model=name))
         if not settings.has_torch:
             count = count_for(job.steps, settings.seconds)
             return {"ours": statistics.median(job.steps(count) / count * 1e3 for _ in range(settings.pairs))}
         peers = {
-            key: open_jobs.enter_context(Job("torch", ranks, threads, model=name, **options))
+            key: open_jobs.enter_context(Job("torch", ranks, threads, network=hosts, model=name, **options))
             for key, options in _candidates(name, ranks, settings).items()
         }
         peer = best({key: peer.steps for key, peer in peers.items()}, settings.seconds)
@@ -225,7 +231,42 @@ def checkpoints(settings: Settings) -> Result:
         return {"every": every, **compare(*ways, 6 * settings.seconds, settings.pairs).as_dict()}
 
 
+def network(settings: Settings) -> Result:
+    """Two hosts joined by a cable of 1 Gbit/s: steps against PyTorch, with hooks too, and reductions against MPI's own.
+
+    Network namespaces of this machine, which root makes. Steps are of one rank a host, since there are as few cores;
+    reductions are of two.
+    """
+    if not is_possible():
+        return {"skipped": "hosts take root and iproute2"}
+    result: Result = {"mbit": GIGABIT, "steps": {}, "allreduce": {}}
+    with tempfile.TemporaryDirectory() as directory, VirtualNetwork(2, Path(directory), GIGABIT) as hosts:
+        for name in settings.models:
+            result["steps"][name] = _one_step(name, 2, 1, settings, hosts)
+        if "mlp" in settings.models:
+            result["hooks"] = {"mlp": hooks.measure(hosts, "mlp", settings)}
+        with Job("ours", 4, network=hosts) as job:
+            for size in (1 << 20, 8 << 20, 25 << 20):
+                ways = (_reduction(job, size), _reduction(job, size, raw=True))
+                result["allreduce"][str(size)] = {
+                    "mpi": compare(*ways, settings.seconds, settings.pairs).as_dict(),
+                }
+    return result
+
+
 SECTIONS: dict[str, Callable[[Settings], Result]] = {
     function.__name__: function
-    for function in (steps, scaling, reproducible, checkpoints, allreduce, memory, cold, accuracy, losses, limits)
+    for function in (
+        steps,
+        scaling,
+        reproducible,
+        checkpoints,
+        allreduce,
+        network,
+        memory,
+        cold,
+        accuracy,
+        losses,
+        limits,
+    )
 }

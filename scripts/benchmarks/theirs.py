@@ -20,6 +20,7 @@ class Theirs:
         channels_last: how images and weights lie.
         compiled: by torch.compile.
         bucket: MiB of DDP's buckets.
+        hook: "fp16" or "powersgd, rank N": its communication hook; None: none.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Theirs:
         channels_last: bool = False,
         compiled: bool = False,
         bucket: int = 25,
+        hook: str | None = None,
     ):
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         self.size, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
@@ -50,6 +52,8 @@ class Theirs:
                     static_graph=True,
                     bucket_cap_mb=bucket,
                 )
+                if hook is not None:
+                    _register(self.model, hook)
             self.optimizer = torch.optim.SGD(self.model.parameters(), lr=lr, momentum=0.9)
             self.run = torch.compile(self.model) if compiled else self.model
 
@@ -85,3 +89,17 @@ class Theirs:
         for _ in range(count):
             distributed.all_reduce(array)
         return time.perf_counter() - start
+
+
+def _register(model: nn.parallel.DistributedDataParallel, hook: str) -> None:
+    """Give DDP a communication hook."""
+    from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+    from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState, powerSGD_hook
+
+    name, _, rank = hook.partition(", rank ")
+    if name == "powersgd":
+        # From the first step at which it may, so that steps are alike while they are measured.
+        state = PowerSGDState(None, matrix_approximation_rank=int(rank), start_powerSGD_iter=2)
+        model.register_comm_hook(state, powerSGD_hook)
+    else:
+        model.register_comm_hook(None, default_hooks.fp16_compress_hook)

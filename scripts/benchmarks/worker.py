@@ -1,4 +1,4 @@
-"""A rank that waits for orders: python -m benchmarks.worker PORT SIDE OPTIONS(JSON).
+"""A rank that waits for orders: python -m benchmarks.worker SOCKET SIDE OPTIONS(JSON).
 
 It waits at a socket, which costs no time of the core, while the other side is measured. MPI's or gloo's
 own ways of waiting would spin.
@@ -101,9 +101,16 @@ def _seconds(function: Any) -> float:
 
 
 def main() -> None:
-    port, side, options = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+    path, side, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     worker = Worker(side, options)
-    with socket.create_connection(("127.0.0.1", port)) as connection, connection.makefile("rw") as lines:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        serve(worker, connection)
+
+
+def serve(worker: Worker, connection: socket.socket) -> None:
+    """Do what comes by a connection, until it says `end`."""
+    with connection.makefile("rw") as lines:
         order: dict[str, Any] = {"do": "started"}
         while order["do"] != "end":
             answer = getattr(worker, order.pop("do"))(**order)

@@ -1,37 +1,15 @@
 """Choosing the mpiexec, and its words."""
 
 import os
-import stat
 
 import pytest
 
-from distdl.cluster import doctor, shared_memory
+from distdl.cluster import doctor
 from distdl.cluster import launch as launching
-from distdl.cluster.doctor import Finding, report
 from distdl.cluster.hosts import Host
 from distdl.cluster.launch import Mpi, find_mpiexec, launch_command
-from distdl.core import settings
 from distdl.core.errors import LaunchError
-
-
-def fake_mpiexec(directory, says):
-    directory.mkdir()
-    path = directory / "mpiexec"
-    path.write_text(f"#!/bin/sh\necho '{says}'\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return str(path)
-
-
-@pytest.fixture
-def two_mpis(tmp_path, monkeypatch):
-    """A machine with the mpiexec of MPICH before that of Open MPI in PATH."""
-    mpich = fake_mpiexec(tmp_path / "mpich", "HYDRA build details: Version: 5.0")
-    openmpi = fake_mpiexec(tmp_path / "openmpi", "mpiexec (Open MPI) 5.0")
-    monkeypatch.setattr(launching.sys, "executable", str(tmp_path / "none" / "python"))
-    monkeypatch.setenv(
-        "PATH", os.pathsep.join([str(tmp_path / "mpich"), str(tmp_path / "openmpi"), "/usr/bin", "/bin"])
-    )
-    return mpich, openmpi
+from tests.cluster.fakes import fake_mpiexec
 
 
 def test_the_mpiexec_of_the_library_is_found(two_mpis):
@@ -95,67 +73,3 @@ def test_a_library_that_cannot_be_loaded_is_an_error(monkeypatch):
     states = {finding.subject: finding.state for finding in doctor.examine()}
     assert states["MPI library"] == "fail"
     assert states["kernel cache"] == "ok"
-
-
-def test_the_report_has_a_line_per_finding():
-    """State, subject and text stand in columns; the last line sums up."""
-    text = report([Finding("ok", "a", "fine"), Finding("fail", "long subject", "broken")])
-    assert text.splitlines() == ["ok    a             fine", "fail  long subject  broken", "", "1 fail: see above"]
-    assert report([Finding("ok", "a", "fine")]).splitlines()[-1] == "all is well"
-
-
-def test_doctor_notices_a_launcher(monkeypatch):
-    """Under mpiexec the check-up warns, since its own jobs would start within one."""
-    monkeypatch.setenv("PMI_SIZE", "2")
-    assert doctor._launcher().state == "warn"
-
-
-def test_a_check_that_breaks_is_a_finding():
-    """An operating system error in one check is reported, not raised."""
-
-    def broken():
-        raise OSError("no such thing")
-
-    assert doctor._guarded("subject", broken) == Finding("fail", "subject", "no such thing")
-
-
-def test_doctor_warns_of_another_mpiexec(two_mpis):
-    """Who types plain mpiexec would get another MPI's: the check-up says so, and what to do."""
-    mpich, openmpi = two_mpis
-    assert doctor._mpiexec(mpich) == Finding("ok", "mpiexec", mpich)
-    found = doctor._mpiexec(openmpi)
-    assert found.state == "warn"
-    assert mpich in found.text
-    assert "distdl launch" in found.text
-
-
-def test_doctor_looks_at_shared_memory(monkeypatch, tmp_path):
-    """Little room for messages is a warning; a system without the directory is fine."""
-    monkeypatch.setattr(shared_memory, "PLACE", str(tmp_path))
-    assert doctor._shared_memory().state == "ok"
-    monkeypatch.setattr(doctor, "_SHARED_MEBIBYTES", 1 << 60)
-    assert doctor._shared_memory().state == "warn"
-    monkeypatch.setattr(shared_memory, "PLACE", str(tmp_path / "missing"))
-    assert doctor._shared_memory().state == "ok"
-
-
-def test_doctor_reads_the_settings(monkeypatch):
-    """Variables that are set are shown; a slip of the pen is a warning, a wrong value a failure."""
-    for name in settings.VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    assert "none" in doctor._settings().text
-    monkeypatch.setenv("DISTDL_NUM_THREADS", "3")
-    assert doctor._settings() == Finding("ok", "settings", "DISTDL_NUM_THREADS=3")
-    assert "3 with 2 ranks a node (set by DISTDL_NUM_THREADS)" in doctor._threads().text
-    monkeypatch.setenv("DISTDL_NUM_THREADS", "many")
-    assert doctor._guarded("threads", doctor._threads).state == "fail"
-    monkeypatch.setenv("DISTDL_THREADS", "3")
-    assert doctor._settings().state == "warn"
-
-
-def test_a_job_that_does_not_meet_is_a_failure(tmp_path):
-    """Two processes that each see one rank fail the check-up, with what they said."""
-    path = fake_mpiexec(tmp_path / "bin", "rank 0 of 1; rank 0 of 1")
-    found = doctor._two_ranks(Mpi("MPICH 5.0", "mpich"), path)
-    assert found.state == "fail"
-    assert "rank 0 of 1" in found.text

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from distdl.cluster import supervisor
+from distdl.cluster import reach, supervisor
 from distdl.cluster.attempt import Attempt
 from distdl.cluster.hosts import Host
 from distdl.cluster.processes import marked
@@ -180,7 +180,7 @@ class TestHosts:
             supervise(job("mpiexec", 5, hosts=self.hosts, remote_shell="no-such-shell"))
 
     def test_a_host_that_does_not_answer_is_gone(self, program, monkeypatch):
-        monkeypatch.setattr(supervisor, "REACH_SECONDS", 0.1)
+        monkeypatch.setattr(reach, "SECONDS", 0.1)
         with pytest.raises(LaunchError, match="b, c cannot be reached"):
             supervise(job("mpiexec", 5, hosts=self.hosts, remote_shell=program("exec sleep 50", "shell")))
 

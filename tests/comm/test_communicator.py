@@ -60,12 +60,23 @@ def test_broadcast_takes_the_roots(comm):
 
 
 def test_gathers_are_in_rank_order(comm):
-    """allgather stacks arrays, allgather_object lists objects of any length, gather_object on the root alone."""
-    assert comm.allgather(np.array([comm.rank, 7])).tolist() == [[rank, 7] for rank in range(comm.size)]
+    """allgather stacks arrays, allgather_object lists objects of any length; gather does on the root alone."""
+    rows = [[rank, 7] for rank in range(comm.size)]
+    assert comm.allgather(np.array([comm.rank, 7])).tolist() == rows
+    for at in range(comm.size):
+        found = comm.gather(np.array([comm.rank, 7]), at)
+        assert found is None if comm.rank != at else found.tolist() == rows
     expected = ["x" * rank for rank in range(comm.size)]
     assert comm.allgather_object("x" * comm.rank) == expected
     root = comm.size - 1
     assert comm.gather_object("x" * comm.rank, root) == (expected if comm.rank == root else None)
+
+
+def test_all_know_whether_all_are_equal(comm):
+    """Of JSON-like objects, one rank's difference shows on all."""
+    assert comm.all_equal({"a": [1, "é"]})
+    assert comm.all_equal(comm.rank == 0) == (comm.size == 1)
+    assert comm.all_equal(["x" * (comm.rank == comm.size - 1)]) == (comm.size == 1)
 
 
 def test_alltoall_transposes(comm):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from distdl.comm import leaving as leaving_module
 from distdl.comm.control import Hub, Link
 from distdl.comm.hooks import INTERRUPTED, Hooks
-from distdl.comm.leaving import Leaving, Referee
+from distdl.comm.leaving import Leaving, Referee, as_ranges
 from tests.comm.test_control import PATIENCE, Log
+from tests.jobs.launching import wait_for
 
 
 class Rank(Leaving):
@@ -67,6 +69,37 @@ def test_all_leave_when_all_have(ranks):
     ranks[2].depart()
     assert all(rank.left.wait(PATIENCE) for rank in ranks)
     assert ranks[0].ends.items == []
+
+
+def test_many_that_leave_cost_few_messages(monkeypatch):
+    """Of 64 ranks that leave each hears of it a few times, in a few bytes, not once for each of the others."""
+    size, heard = 64, [[] for _ in range(64)]
+    referee = Referee(size, None)
+    referee.hub = Hub("127.0.0.1", 0, "token", size, referee.on_message, referee.on_lost, referee.on_tick)
+    links = [
+        Link([("127.0.0.1", referee.hub.port)], "token", rank, heard[rank].append, lambda: None) for rank in range(size)
+    ]
+    for link in links[1:]:
+        link.send({"kind": "left", "counts": {"world": 7, "world/3.0": 2}})
+    time.sleep(0.6)
+    assert {message["kind"] for messages in heard for message in messages} == {"left"}
+    told = [span for messages in heard[:1] for message in messages for _, spans in message["groups"] for span in spans]
+    assert {rank for first, last in told for rank in range(first, last + 1)} == set(range(1, size))
+    links[0].send({"kind": "left", "counts": {"world": 7}})
+    for messages in heard:
+        wait_for(lambda messages=messages: {"kind": "all left"} in messages, PATIENCE)
+        assert len(messages) <= 8
+        assert len(str(messages)) < 1500
+    referee.disarm()
+    for link in links:
+        link.close()
+    referee.hub.close()
+
+
+def test_neighbours_are_told_as_ranges():
+    """Whatever the order in which they come."""
+    assert as_ranges([5, 1, 2, 9, 3]) == [[1, 3], [5, 5], [9, 9]]
+    assert as_ranges([]) == []
 
 
 def test_the_first_with_bad_news_tells_it(ranks, capfd):

@@ -24,7 +24,7 @@ LAYOUTS = {
 @pytest.fixture(params=LAYOUTS)
 def part(request, comm, monkeypatch):
     """A communicator of all ranks, which take themselves for ranks on such nodes."""
-    monkeypatch.setattr(nodes, "_number", lambda: LAYOUTS[request.param](comm.rank))
+    monkeypatch.setattr(nodes, "node_number", lambda: LAYOUTS[request.param](comm.rank))
     return comm.split(0, comm.rank)
 
 
@@ -45,6 +45,19 @@ def test_results_are_those_of_other_arrays(part, size, dtype, op, scale):
     assert part.allreduce(array, op, scale, label="shared") is array
     part.allreduce(other, op, scale, label="other")
     assert array.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("size", [0, 17, 200_003])
+@pytest.mark.parametrize("shared_memory", [False, True])
+def test_ranks_beside_these_get_the_same_bits(part, size, shared_memory):
+    """Whoever waits without the core combines in the same order; messages of several blocks arrive whole."""
+    beside = part.beside()
+    mine, other = (comm.zeros(size) if shared_memory else np.zeros(size, np.float32) for comm in (beside, part))
+    for turn in range(2):
+        mine[...] = other[...] = values(part.rank + turn, size, np.float32)
+        beside.allreduce(mine, scale=0.5, label="beside")
+        part.allreduce(other, scale=0.5, label="before")
+        assert mine.tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize("size", [5, 200_003])
@@ -136,7 +149,7 @@ def test_anothers_memory_is_not_mistaken(comm, monkeypatch):
 def test_nodes_are_known(part):
     """Regular nodes share memory; they keep the order of the tree if they are one, or have a power of two of ranks."""
     found = Nodes(part.handle)
-    layout = [nodes._number()] if part.size == 1 else [int(n) for n in part.allgather(np.array(nodes._number()))]
+    layout = part.allgather(np.array(nodes.node_number())).tolist()
     blocks = [layout.count(name) for name in dict.fromkeys(layout)]
     assert found.count == len(blocks)
     assert found.is_regular == (len(set(blocks)) == 1 and layout == sorted(layout))

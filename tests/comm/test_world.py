@@ -8,8 +8,10 @@ import distdl
 from distdl.comm import SerialCommunicator, start, world
 from distdl.comm.launcher import find_launcher
 from distdl.comm.mpi import library_version
+from distdl.comm.software import compare, versions
 from distdl.comm.world import check_size
 from distdl.core.errors import LaunchError
+from tests.parallel.thread_ranks import on_ranks
 
 
 def test_without_a_launcher_the_world_is_serial():
@@ -25,6 +27,8 @@ def test_without_a_launcher_the_world_is_serial():
         ({"PMI_SIZE": "4"}, "MPICH", 4),
         ({"OMPI_COMM_WORLD_SIZE": "2", "PMIX_RANK": "0"}, "Open MPI", 2),
         ({"SLURM_STEP_NUM_TASKS": "8"}, "srun", 8),
+        ({"JSM_NAMESPACE_SIZE": "8", "PMIX_RANK": "3"}, "jsrun", 8),
+        ({"FLUX_JOB_SIZE": "6", "FLUX_TASK_RANK": "0"}, "flux", 6),
         ({"PALS_RANKID": "0"}, "unknown launcher", 0),
         ({"PMIX_RANK": "1"}, "unknown launcher", 0),
         ({"PMI_SIZE": "", "FLUX_TASK_RANK": "0"}, "unknown launcher", 0),
@@ -47,6 +51,20 @@ def test_singletons_are_refused():
     """Four processes that each see one rank would each train alone: the message says what to do."""
     with pytest.raises(LaunchError, match=r"started 4 processes \(PMI_SIZE=4\), but MPI sees 1.*distdl launch -n"):
         check_size(find_launcher({"PMI_SIZE": "4"}), SerialCommunicator())
+
+
+def test_other_versions_are_refused():
+    """A rank whose NumPy is another than rank 0's is named with its host and both versions, before anything is sent."""
+
+    def meet(changes):
+        mine = versions("MPICH 5.0")
+        on_ranks(2, lambda comm: compare(comm, "ab"[comm.rank], {**mine, **changes} if comm.rank else mine))
+
+    meet({})
+    with pytest.raises(LaunchError, match=r"rank 1 on b has numpy 1\.26, rank 0 on a has \d.*all hosts must"):
+        meet({"numpy": "1.26"})
+    with pytest.raises(LaunchError, match=r"rank 1 on b has MPI library Open MPI 5, rank 0 on a has MPICH 5\.0"):
+        meet({"MPI library": "Open MPI 5"})
 
 
 def test_an_unknown_launcher_gives_a_warning(capsys):

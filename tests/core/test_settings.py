@@ -28,6 +28,7 @@ def test_nothing_is_said_by_default():
     assert settings.bucket_bytes() is None
     assert settings.max_file_bytes() is None
     assert settings.timeline_path() is None
+    assert settings.profile() is None
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,7 @@ def test_nothing_is_said_by_default():
         ("DISTDL_BUCKET_BYTES", "1000", settings.bucket_bytes, 1000),
         ("DISTDL_MAX_FILE_BYTES", "100", settings.max_file_bytes, 100),
         ("DISTDL_TIMELINE", "run.json", settings.timeline_path, Path("run.json")),
+        ("DISTDL_PROFILE", "profile.json", settings.profile, "profile.json"),
     ],
 )
 def test_variables_are_read(monkeypatch, name, text, read, value):

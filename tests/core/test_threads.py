@@ -34,6 +34,21 @@ def test_shares_are_exact():
     assert [threads.plan(range(3 * n), [range(3 * n)] * n).count for n in range(2, 60)] == [3] * 58
 
 
+def test_a_quota_bounds_the_share():
+    """A container that may take two and a half cores' time gives two threads, and at least one."""
+    assert threads.plan(range(8), [range(8)] * 2, 2.5) == threads.Threads(2, "share of a container's quota")
+    assert threads.plan(range(8), [range(8)] * 2, 0.3).count == 1
+    assert threads.plan(range(8), [range(8)] * 2, 40.0).count == 4
+
+
+def test_more_threads_than_cores_are_told(monkeypatch):
+    """A rank that is bound to one core, and told four threads, names the variable, the core and the rule."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    told = threads.complaint(threads.plan([7], [[7]]), [7])
+    assert told.startswith("OMP_NUM_THREADS asks for 4 threads, and the launcher binds the process to core 7 alone")
+    assert threads.complaint(threads.plan([0, 1, 2, 3], [[0]]), [0, 1, 2, 3]) == ""
+
+
 def test_the_environment_decides_first(monkeypatch):
     """DISTDL_NUM_THREADS wins over OMP_NUM_THREADS, which wins over the cores."""
     monkeypatch.setenv("OMP_NUM_THREADS", "3")

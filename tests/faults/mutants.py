@@ -13,6 +13,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import zipfile
@@ -29,10 +30,14 @@ from distdl.core.config import read_config
 from distdl.core.errors import FileFormatError, MissingDataError
 from distdl.data.idx import read_idx
 from distdl.data.npy import map_npy, read_npz
+from distdl.data.sharded.index import INDEX, read_index
+from distdl.data.sharded.tar import TarShards
+from distdl.parallel import profile
 from distdl.train import capture
 from distdl.train import checkpoint as checkpoints
 from distdl.train.checkpoint import read_checkpoint, write_checkpoint
 from distdl.train.tensors import parse_tensors
+from tests.cluster.profiles import made, reductions
 
 LIMIT = 1 << 20
 """Bytes that a reader may hold: `set_read_limit`."""
@@ -146,6 +151,32 @@ def _read_state(path: Path) -> None:
     capture.check_state(path, found.state, found.arrays)
 
 
+def _tar() -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name in ("a/1.npy", "a/1.cls", "a/1.json", "a/2.npy", "a/2.txt", "a/" + 120 * "3" + ".txt"):
+            content = {"npy": _saved(np.save, _NUMBERS), "json": b'{"a": [1]}'}.get(name[-4:].strip("."), b"7")
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def _read_tar(path: Path) -> None:
+    samples = TarShards([path])
+    for number in range(len(samples)):
+        samples[number]
+
+
+def _with_index(place: Path, data: bytes) -> Path:
+    place.mkdir(exist_ok=True)
+    (place / INDEX).write_bytes(data)
+    return place
+
+
+_ENTRY = {"files": ["a.npz", "b/c.npy"], "samples": 7, "checksums": 2 * ["0" * 32]}
+_INDEX = json.dumps({"format": 1, "shards": [_ENTRY, _ENTRY]}).encode()
+_PROFILE = made(between=reductions(lambda nbytes: 1e-4 + 1e-9 * nbytes)).to_json().encode()
 _HOSTS = b"# of the lab\nnode1:4\nnode2 slots=2 max_slots=8\n10.0.0.7\n"
 _CONFIG = b'# for all\nstall_timeout = 600\ncache_dir = "/scratch/distdl"\noverlap = false\nbucket_bytes = 1_000_000\n'
 
@@ -159,6 +190,9 @@ READERS: dict[str, Callable[[], Reader]] = {
     "manifest": lambda: Reader([_checkpoint_files()[checkpoints.MANIFEST]], read_checkpoint, _with_manifest),
     "state": lambda: Reader([_checkpoint_files()[checkpoints.STATE]], _read_state, _with_state),
     "hosts": lambda: Reader([_HOSTS], read_hosts),
+    "tar": lambda: Reader([_tar()], _read_tar),
+    "index": lambda: Reader([_INDEX], read_index, _with_index),
+    "profile": lambda: Reader([_PROFILE], profile.load),
     "config": lambda: Reader([_CONFIG], lambda path: read_config(path, settings.CONFIGURABLE)),
 }
 

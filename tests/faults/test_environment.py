@@ -26,7 +26,8 @@ def test_no_room_in_shared_memory_ends_in_words(binaries, tmp_path):
 
 def test_a_second_job_with_the_same_checkpoints_is_refused(binaries, tmp_path, expected):
     """It ends before its first step, on all ranks, and names the directory; the first is not disturbed."""
-    first = Fit(binaries, 2, tmp_path, seconds=0.1)
+    # Longer than a second job needs to start on a busy machine.
+    first = Fit(binaries, 2, tmp_path, seconds=0.5)
     first.reach(3)
     (tmp_path / "second").mkdir()
     second = Fit(binaries, 2, tmp_path / "second", checkpoints=first.checkpoints)

@@ -1,5 +1,6 @@
 """Jobs on several hosts with a network between them, under both MPIs."""
 
+import json
 import os
 import re
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import pytest
 
 from tests.faults.running import Fit
-from tests.jobs.launching import mpis, strays, wait_for
+from tests.jobs.launching import mpis, run, strays, wait_for
 from tests.jobs.virtual_network import VirtualNetwork, is_possible
 
 pytestmark = [pytest.mark.job, pytest.mark.skipif(not is_possible(), reason="hosts take root and iproute2")]
@@ -111,3 +112,26 @@ def test_an_unreachable_host_is_named_before_the_start(net, binaries, tmp_path):
     assert fit.wait(60) == 2, fit.text
     assert "node2 cannot be reached by" in fit.text
     assert fit.steps == []
+
+
+def test_the_check_up_names_the_host_with_the_slow_link(tmp_path):
+    """Of three hosts one has a cable of 50 Mbit/s, and all see one directory."""
+    with VirtualNetwork(3, tmp_path) as net:
+        net.limit("node3", 50)
+        options = [
+            "--hostfile",
+            str(net.host_file(1)),
+            "--remote-shell",
+            str(net.remote_shell),
+            "--shared",
+            str(tmp_path),
+        ]
+        words = [str(mpis()[0] / "python"), "-m", "distdl", "doctor", "--json", *options]
+        ended = run(net.command("node1", *words), environment=net.environment())
+    report = json.loads(ended.output)
+    found = {finding["subject"]: (finding["state"], finding["text"]) for finding in report["findings"]}
+    assert report["code"] == 0, found
+    assert found["job of ranks"][1].endswith("3 ranks met on 3 hosts")
+    assert found["shared directory"] == ("ok", f"all hosts see {tmp_path}")
+    assert found["slow link"][0] == "warn", found
+    assert found["slow link"][1].startswith("node3: ")

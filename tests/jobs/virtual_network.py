@@ -94,6 +94,12 @@ class VirtualNetwork:
         """Cut a host off the net."""
         run("ip", "-n", self._switch, "link", "set", self._port(name), "down")
 
+    def limit(self, name: str, mbit: float) -> None:
+        """Give a host's cable another rate, each way."""
+        for place, device in ((self._namespace(name), "eth0"), (self._switch, self._port(name))):
+            rate = ["rate", f"{mbit}mbit", "burst", "256kb", "latency", "50ms"]
+            run("tc", "-n", place, "qdisc", "replace", "dev", device, "root", "tbf", *rate)
+
     def bytes_sent(self, name: str) -> int:
         """Return how many bytes a host has sent to the net so far."""
         text = run("ip", "-n", self._namespace(name), "-s", "link", "show", "dev", "eth0")
@@ -132,9 +138,7 @@ class VirtualNetwork:
         run("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
         run("ip", "-n", namespace, "link", "set", "eth0", "up")
         if self.mbit is not None:
-            for place, device in ((namespace, "eth0"), (self._switch, port)):
-                rate = ["rate", f"{self.mbit}mbit", "burst", "256kb", "latency", "50ms"]
-                run("tc", "-n", place, "qdisc", "add", "dev", device, "root", "tbf", *rate)
+            self.limit(name, self.mbit)
 
 
 def run(*words: str) -> str:

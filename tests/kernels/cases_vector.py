@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from distdl.kernels import winograd
+from distdl.kernels import tiles, winograd
 from distdl.kernels import winograd_weights as weights
 from distdl.kernels.simd import LANES
 
@@ -99,7 +99,7 @@ def direct_weight_gradient(rng: Generator, dtype: Any) -> Draw:
 
 
 def lines() -> np.ndarray:
-    return np.empty(winograd.PLANES * LANES, np.float32)
+    return np.empty(winograd.SPAN * winograd.PLANES * LANES, np.float32)
 
 
 def planes(count: int, channels: int) -> np.ndarray:
@@ -142,6 +142,7 @@ def convolved(rng: Generator, dtype: Any) -> Draw:
         ((2, 7, 6), (5, 4), (0, 0)),
         ((1, 6, 3), (8, 7), (2, 4)),
         ((30, 4, 4), (4, 4), (1, 1)),
+        ((2, 6, 37), (6, 37), (1, 1)),
     ):
         for inputs, outputs in ((16, 16), (17, 40), (1, 3)):
             yield normal(rng, dtype, *image, inputs), before, normal(rng, dtype, image[0], *out, outputs)
@@ -207,7 +208,8 @@ def linear_input_gradient(rng: Generator, dtype: Any) -> Draw:
 def linear_weight_gradient(rng: Generator, dtype: Any) -> Draw:
     for x, w, dy in products(rng, dtype):
         for part in parts(w.shape[0]):
-            yield x, dy, part, np.empty((whole(w.shape[1]) // LANES, 512, LANES), dtype), w
+            panels, strip = (whole(w.shape[1]) // LANES, 512, LANES), 512 * tiles.ROWS + LANES
+            yield x, dy, part, np.empty(panels, dtype), np.empty(strip, dtype), w
 
 
 @case

@@ -10,7 +10,7 @@ import pytest
 
 from distdl.kernels.registry import KERNELS
 
-from . import cases_rows, cases_vector, test_registry  # noqa: F401
+from . import cases_compression, cases_rows, cases_vector, test_registry  # noqa: F401
 from .cases import CASES
 
 _NO_ACCESS = 0

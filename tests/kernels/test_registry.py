@@ -11,7 +11,7 @@ import pytest
 import distdl.kernels
 from distdl.kernels.registry import KERNELS, dense, kernel
 
-from . import cases_rows, cases_vector  # noqa: F401
+from . import cases_compression, cases_rows, cases_vector  # noqa: F401
 from .cases import CASES
 
 for module in pkgutil.iter_modules(distdl.kernels.__path__):

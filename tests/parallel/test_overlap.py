@@ -8,6 +8,7 @@ import pytest
 import distdl
 from distdl import nn, optim, parallel
 from distdl.core.errors import DistdlError
+from distdl.ops import linear
 from distdl.parallel.background import Background
 
 pytestmark = pytest.mark.mpi
@@ -74,6 +75,23 @@ def test_reduction_starts_while_backward_runs(comm):
     assert [span.name for span in timeline.spans if span.phase == "reduce"] == [
         f"bucket {i}" for i in range(len(synchronizer.buckets))
     ]
+
+
+@pytest.mark.mpi(min_size=2)
+def test_reduction_starts_before_the_input_gradient(comm, monkeypatch):
+    """While a linear layer computes the gradient of its input, those of its weights and bias are on their way."""
+    model = deep(layers=2)
+    synchronizer = parallel.GradientSynchronizer(model, comm, bucket_bytes=1, overlap=True)
+    started = []
+    real = linear.input_gradient
+
+    def watched(dy, w):
+        started.append(synchronizer._started)
+        return real(dy, w)
+
+    monkeypatch.setattr(linear, "input_gradient", watched)
+    loss_of(model, rows(comm, 0)).backward()
+    assert started == [2]
 
 
 def test_ranks_may_be_ready_in_different_orders(comm):

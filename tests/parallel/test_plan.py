@@ -22,6 +22,8 @@ def stored(comm, monkeypatch, tmp_path):
     monkeypatch.delenv("DISTDL_BUCKET_BYTES", raising=False)
     monkeypatch.setattr(plan, "cache_directory", lambda: tmp_path)
     monkeypatch.setattr(plan, "measure", lambda comm: FREE)
+    monkeypatch.setattr(plan, "still_hold", lambda comm, costs: True)
+    monkeypatch.setattr(plan, "_is_on_one_node", lambda comm: False)
     return tmp_path
 
 
@@ -44,11 +46,48 @@ def test_costs_are_measured_once(comm, monkeypatch, stored):
         good = json.loads(path.read_text())
         bad = ["", "[]", "{", json.dumps({**good, "key": []}), json.dumps({**good, "costs": [1, 2]})]
         bad += [json.dumps({**good, "costs": [1, 0, float("nan")]}), json.dumps({**good, "costs": [1, 0, 1]})]
-    for i in range(7):
+        bad += [json.dumps({**good, "tuned": what}) for what in ([], {"a": [True, 1]}, {"5": [True]}, {"5": [True, 0]})]
+    for i in range(11):
         if comm.rank == 0:
             path.write_text(bad[i])
         assert plan.choose(comm, LARGE, "auto", "auto").source == "measured"
         assert plan.choose(comm, LARGE, "auto", "auto").source == "stored"
+
+
+@pytest.mark.mpi(min_size=2)
+def test_costs_of_another_network_are_measured_again(comm, monkeypatch, stored):
+    """Stored costs are taken only where a reduction takes about as long as they say, on all ranks alike."""
+    here = measure.measure(comm)
+    for factor, holds in ((0.1, False), (1.0, True), (10.0, False)):
+        stated = here._replace(latency=here.latency * factor, seconds_per_byte=here.seconds_per_byte * factor)
+        seconds = here.latency + measure._QUICK * here.seconds_per_byte
+        monkeypatch.setattr(measure, "_slowest", lambda *args, seconds=seconds: seconds)
+        assert measure.still_hold(comm, stated) == holds
+    assert plan.choose(comm, LARGE, "auto", "auto").source == "measured"
+    monkeypatch.setattr(plan, "still_hold", lambda comm, costs: False)
+    # A disturbed look: what is measured then is as before.
+    assert plan.choose(comm, LARGE, "auto", "auto").source == "stored"
+    slow = FREE._replace(seconds_per_byte=5 * FREE.seconds_per_byte)
+    monkeypatch.setattr(plan, "measure", lambda comm: slow)
+    assert plan.choose(comm, LARGE, "auto", "auto").source == "measured"
+    monkeypatch.setattr(plan, "_is_on_one_node", lambda comm: True)
+    assert plan.choose(comm, LARGE, "auto", "auto").source == "stored"
+
+
+@pytest.mark.mpi(min_size=2)
+def test_what_was_tuned_goes_before_measurements(comm, monkeypatch, stored):
+    """It holds for these ranks and so many bytes of gradients, after arguments, and while the network is the same."""
+    plan.keep(comm, LARGE, False, 12345)
+    plan.keep(comm, LARGE + 4, True, 999)
+    assert plan.choose(comm, LARGE, "auto", "auto") == plan.Plan(False, 12345, "tuned")
+    assert plan.choose(comm, LARGE + 4, "auto", "auto") == plan.Plan(True, 999, "tuned")
+    assert plan.choose(comm, LARGE + 8, "auto", "auto") == plan.Plan(True, 1 << 20, "stored")
+    assert plan.choose(comm, LARGE, 77, "auto") == plan.Plan(True, 77, "stored")
+    assert plan.choose(comm, LARGE, "auto", True) == plan.Plan(True, 1 << 20, "stored")
+    monkeypatch.setattr(plan, "still_hold", lambda comm, costs: False)
+    assert plan.choose(comm, LARGE, "auto", "auto").source == "tuned"
+    monkeypatch.setattr(plan, "measure", lambda comm: FREE._replace(latency=1.0))
+    assert plan.choose(comm, LARGE, "auto", "auto").source == "measured"
 
 
 @pytest.mark.mpi(min_size=2)

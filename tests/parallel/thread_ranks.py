@@ -18,6 +18,13 @@ class _Table:
     def __init__(self, size):
         self.barrier = threading.Barrier(size, timeout=60)
         self.places = [None] * size
+        self.parts = []
+
+    def abort(self):
+        """Wake all that wait here, or at the table of a part."""
+        self.barrier.abort()
+        for part in self.parts:
+            part.abort()
 
     def exchange(self, rank, value):
         self.places[rank] = value
@@ -28,20 +35,39 @@ class _Table:
 
 
 class ThreadCommunicator(Communicator):
-    """One rank of several threads. Its allreduce adds neighbours first, as MPI's ranks do."""
+    """One rank of several threads. Its allreduce adds neighbours first, as MPI's ranks do.
 
-    def __init__(self, table, rank, size):
+    Args:
+        table: where its ranks meet.
+        rank: this one.
+        members: its ranks' numbers in the world.
+        node_of: gives the node of a rank of the world.
+    """
+
+    def __init__(self, table, rank, members, node_of):
         super().__init__("threads")
-        self._table, self.rank, self.size = table, rank, size
-        self.local_rank, self.local_size, self.members = rank, size, tuple(range(size))
+        self._table, self.rank, self.size = table, rank, len(members)
+        self._node_of = node_of
+        self.local_rank, self.local_size, self.members = rank, len(members), tuple(members)
 
     def describe(self):
         return f"{self.size} threads"
 
     def _split(self, color, key, name):
-        """All ranks stay together, and meet at another table."""
-        tables = self._table.exchange(self.rank, _Table(self.size) if self.rank == 0 else None)
-        return ThreadCommunicator(tables[0], self.rank, self.size)
+        """Ranks of one color meet at another table, which the first of them brings."""
+        asked = self._table.exchange(self.rank, (color, key))
+        ranks = [rank for _, rank in sorted((key, rank) for rank, (other, key) in enumerate(asked) if other == color)]
+        table = _Table(len(ranks)) if color is not None and ranks[0] == self.rank else None
+        if table is not None:
+            self._table.parts.append(table)
+        table = self._table.exchange(self.rank, table)[ranks[0]]
+        if color is None:
+            return None
+        members = [self.members[rank] for rank in ranks]
+        return ThreadCommunicator(table, ranks.index(self.rank), members, self._node_of)
+
+    def _node_number(self):
+        return self._node_of(self.members[self.rank])
 
     def _allreduce(self, array, op, scale):
         parts = self._table.exchange(self.rank, array.copy())
@@ -69,17 +95,20 @@ class ThreadCommunicator(Communicator):
         self._table.exchange(self.rank, None)
 
 
-def on_ranks(size, function):
-    """Call `function(comm)` on so many ranks at once, and return what they return; the first error is raised."""
+def on_ranks(size, function, node_of=lambda rank: 0):
+    """Call `function(comm)` on so many ranks at once, and return what they return; the first error is raised.
+
+    `node_of(rank)` says on which node a rank takes itself to be.
+    """
     table = _Table(size)
     results, errors = [None] * size, []
 
     def run(rank):
         try:
-            results[rank] = function(ThreadCommunicator(table, rank, size))
+            results[rank] = function(ThreadCommunicator(table, rank, range(size), node_of))
         except BaseException as error:
             errors.append(error)
-            table.barrier.abort()
+            table.abort()
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
     for thread in threads:

@@ -11,8 +11,9 @@ from distdl import data, nn, optim, parallel, train
 from distdl.comm import SerialCommunicator
 from distdl.core.errors import ArgumentError, LaunchError, MissingDataError, PeerError
 from distdl.data import transforms
+from distdl.parallel import compression
 from distdl.train import resume as module
-from distdl.train.checkpoint import list_checkpoints
+from distdl.train.checkpoint import list_checkpoints, read_checkpoint
 from tests.parallel.thread_ranks import on_ranks, one_at_a_time
 
 TIMES = ("seconds", "samples_per_second", "slowest_rank", "slowest_excess")
@@ -38,7 +39,7 @@ def images(rows=50):
     return data.ArrayDataset(random.normal(size=(rows, 6, 6, 1)).astype(np.float32), random.integers(0, 3, rows))
 
 
-def make_trainer(comm, reproducible=True, stop=None, rule="adam"):
+def make_trainer(comm, reproducible=True, stop=None, rule="adam", compression=None):
     with one_at_a_time:
         distdl.manual_seed(4)
         model = nn.Sequential(
@@ -47,16 +48,24 @@ def make_trainer(comm, reproducible=True, stop=None, rule="adam"):
     optimizer = optim.Adam(model, lr=0.01) if rule == "adam" else optim.SGD(model, lr=0.05, momentum=0.9)
     schedule = train.Schedule(optim.StepLR(optimizer, step_size=3, gamma=0.7), every="step")
     callbacks = [schedule, train.EarlyStopping(5), Interrupt(stop)]
-    return train.Trainer(
-        model, optimizer, nn.CrossEntropyLoss(), comm, callbacks, reproducible, shards=8, progress=False
-    )
+    options = {"shards": 8, "progress": False, "compression": compression}
+    return train.Trainer(model, optimizer, nn.CrossEntropyLoss(), comm, callbacks, reproducible, **options)
 
 
-def fit(comm, directory, stop=None, reproducible=True, rule="adam", **options):
-    trainer = make_trainer(comm, reproducible, stop, rule)
+def fit(comm, directory, stop=None, reproducible=True, rule="adam", samples=None, compression=None, **options):
+    trainer = make_trainer(comm, reproducible, stop, rule, compression)
     augment = transforms.RandomHorizontalFlip()
     try:
-        trainer.fit(images(), 3, 16, validation=images(20), transform=augment, seed=2, checkpoints=directory, **options)
+        trainer.fit(
+            samples or images(),
+            3,
+            16,
+            validation=images(20),
+            transform=augment,
+            seed=2,
+            checkpoints=directory,
+            **options,
+        )
     except Interrupted:
         pass
     finally:
@@ -91,6 +100,24 @@ def test_ranks_may_change(comm, tmp_path, stop):
     comm.barrier()
     fit(comm, f"{shared}/parts", stop + 3, checkpoint_every=2, resume="auto")
     assert fit(comm, f"{shared}/parts", checkpoint_every=2, resume="auto") == expected
+
+
+@pytest.mark.mpi
+def test_samples_may_lie_in_shards(comm, tmp_path):
+    """Interrupted within an epoch and taken up, on one rank or MPI's, with copies on the node: the same bits."""
+    shared = comm.broadcast_object(str(tmp_path))
+    if comm.rank == 0:
+        with data.ShardWriter(f"{shared}/shards", ("x", "y"), samples_per_shard=7) as writer:
+            writer.add(*images().arrays)
+    comm.barrier()
+    alone = SerialCommunicator()
+    expected = fit(alone, tmp_path / "whole", samples=data.ShardedArrays(f"{shared}/shards"))
+    assert expected != fit(alone, tmp_path / "other")
+    samples = data.ShardedArrays(f"{shared}/shards", cache_dir=f"{shared}/copies")
+    fit(comm, f"{shared}/parts", 6, samples=samples, checkpoint_every=1)
+    found = fit(comm, f"{shared}/parts", samples=samples, checkpoint_every=1, resume="auto")
+    assert found == expected
+    assert sum(comm.allgather(samples._cache.copied)) == 8
 
 
 @pytest.mark.mpi
@@ -205,3 +232,41 @@ def test_the_log_is_continued(tmp_path):
     first, *records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert "distdl" in first
     assert [record["epoch"] for record in records] == [1, 2, 3]
+
+
+def node_each(rank):
+    return rank
+
+
+@pytest.mark.parametrize("hook", [compression.BF16, lambda: compression.PowerSGD(1), compression.TopK])
+def test_fits_with_compression_go_on_with_the_same_bits(tmp_path, hook):
+    """What hooks keep is in checkpoints: as many nodes go on as the fit that took the same ones and never stopped."""
+
+    def run(comm, name, stop):
+        options = {"reproducible": False, "compression": hook(), "checkpoint_every": 2, "resume": "auto"}
+        return fit(comm, tmp_path / name, stop, **options)[0]
+
+    expected = on_ranks(3, lambda comm: run(comm, "whole", None), node_each)
+    for stop in (3, 6, None):
+        found = on_ranks(3, lambda comm, stop=stop: run(comm, "parts", stop), node_each)
+    assert found == expected
+    assert len(set(found)) == 1
+    newest = read_checkpoint(list_checkpoints(tmp_path / "parts")[0])
+    assert newest.state["configuration"]["compression"] == hook().name
+
+
+def test_what_another_hook_has_kept_is_dropped_aloud(tmp_path, capsys):
+    """A fit may go on with another hook, or on one node; it says that gradients which were not sent yet are lost."""
+
+    def run(comm, hook, stop):
+        return fit(comm, tmp_path, stop, reproducible=False, compression=hook, checkpoint_every=1, resume="auto")
+
+    on_ranks(2, lambda comm: run(comm, "topk", 3), node_each)
+    on_ranks(2, lambda comm: run(comm, "bf16", 5), node_each)
+    said = "distdl: the checkpoint was taken with compression 'topk', and now it is 'bf16': the parts of gradients"
+    assert capsys.readouterr().err.count(said) == 1
+    on_ranks(2, lambda comm: run(comm, compression.PowerSGD(1), 7), node_each)
+    assert "dropped" not in capsys.readouterr().err
+    on_ranks(2, lambda comm: run(comm, "powersgd", None))
+    said = "with compression 'powersgd', and now nothing is compressed (on one node nothing is): the parts of gradients"
+    assert capsys.readouterr().err.count(said) == 1

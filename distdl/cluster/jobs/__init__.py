@@ -1,0 +1,1 @@
+"""Job scripts for schedulers: templates, and what fills them in."""

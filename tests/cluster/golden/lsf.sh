@@ -1,0 +1,46 @@
+#!/bin/bash
+#BSUB -J sweep-7
+#BSUB -n 192                      # ranks in all
+#BSUB -R "span[ptile=12]"         # ranks a node
+#BSUB -R "affinity[core(10)]"     # cores, and so threads, a rank
+#BSUB -W 24:30
+#BSUB -P physics
+#BSUB -q long
+#BSUB -wa USR1                   # notice, ...
+#BSUB -wt 2                      # ... two minutes before the time is over
+#BSUB -Q 75                      # told to leave: queued again
+#BSUB -o %J.out
+
+# bsub <launch/lsf.sh
+# Output and checkpoints are in jobs/NAME, by the job's name. Told to leave, the training leaves with a checkpoint and the
+# exit code 75, LSF queues the job again, and it goes on. Submitted anew under the same name it goes on, too.
+set -euo pipefail
+: "${LSB_DJOB_HOSTFILE:?must be the file of hosts: submit this by bsub}"
+set -- train.py --note 'it'"'"'s $HOME & "more"' '*'   # the script and its arguments
+
+CORES=10                         # as in affinity[] above
+PYTHON=${PYTHON:-/opt/env/bin/python}
+REMOTE_SHELL=${REMOTE_SHELL:-ssh}  # the way to other nodes; where ssh is closed: blaunch
+module load openmpi/5.0
+ulimit -n 4096
+DIRECTORY=${DIRECTORY:-jobs/${LSB_JOBNAME:-distdl}}
+
+mkdir -p "$DIRECTORY"
+exec >>"$DIRECTORY/output.txt" 2>&1
+export DISTDL_CHECKPOINT_DIR=${DISTDL_CHECKPOINT_DIR:-$DIRECTORY/checkpoints}
+export DISTDL_NUM_THREADS=$CORES
+
+# LSB_DJOB_HOSTFILE has a line for each rank.
+HOSTS=$DIRECTORY/hosts.txt
+cp "$LSB_DJOB_HOSTFILE" "$HOSTS"
+"$PYTHON" -m distdl launch --hostfile "$HOSTS" --remote-shell "$REMOTE_SHELL" "$@" &
+job=$!
+trap 'kill -USR1 "$job" || true' USR1 TERM
+# A signal ends `wait` early, not the job.
+code=0
+wait "$job" || code=$?
+while kill -0 "$job" 2>/dev/null; do
+    code=0
+    wait "$job" || code=$?
+done
+exit "$code"
