@@ -35,12 +35,13 @@ class Node:
         shape, dtype: of the result, and so of its gradient.
         hooks: functions that see, and may replace, the gradient of the result.
         retained: the result, if `retain_grad` was asked for.
-        mask: the result of a ReLU that alone took this result, if its gradient is left to this operation.
+        behind: what the operation that alone took this result left to this one: see `ops/registry.py`.
         label: under a timeline, the operation and the module that ran it, by name; else not set.
     """
 
     __slots__ = (
         "backward",
+        "behind",
         "cells",
         "checksums",
         "count",
@@ -49,7 +50,6 @@ class Node:
         "function",
         "hooks",
         "label",
-        "mask",
         "order",
         "retained",
         "shape",
@@ -73,7 +73,7 @@ class Node:
         self.shape = result.shape
         self.dtype = result.dtype
         self.hooks: list[Hook] | None = None
-        self.mask: np.ndarray | None = None
+        self.behind: Any = None
         self.retained: weakref.ref[Tensor] | None = None
 
     @property
@@ -93,7 +93,7 @@ class Node:
 
     def free(self) -> None:
         """Let go of everything that was kept for the gradient."""
-        self.backward = self.hooks = self.retained = self.checksums = self.mask = None
+        self.backward = self.hooks = self.retained = self.checksums = self.behind = None
         self.edges = self.cells = ()
 
     def gradients(self, dy: np.ndarray, wanted: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -107,8 +107,8 @@ class Node:
             self._check_read(dy)
         backward: Any = self.backward
         if self.function.joins_relu:  # type: ignore[attr-defined]
-            mask, self.mask = self.mask, None
-            results = backward(dy, wanted, mask)
+            behind, self.behind = self.behind, None
+            results = backward(dy, wanted, behind)
         else:
             if type(backward) is FunctionType and backward.__defaults__ is None:
                 takes_wanted = backward.__code__.co_argcount > 1

@@ -17,6 +17,8 @@ from ..core.errors import GraphError
 from ..ops.activation import relu
 from ..ops.arithmetic import add_to
 from ..ops.early import listening
+from ..ops.norm import batch_norm
+from ..ops.registry import LATER
 from .node import Edge, Hook, Node
 from .owner import GradientOwner
 
@@ -136,9 +138,9 @@ class Walk:
         if node.retained is not None:
             _retain(node.retained(), dy)
         edges, sums, function = node.edges, self.sums, node.backward
-        if node.function is relu and self._leaves_to(edges[0]):
-            before: Any = edges[0]
-            before.mask, sums[before] = function.mask, dy  # type: ignore[union-attr]
+        before: Any = edges[0]
+        if node.function is relu and self._leaves_to(before) and before.function.joins_relu:
+            before.behind, sums[before] = function.mask, dy  # type: ignore[union-attr]
             return
         wanted: list[Any] = []
         for edge in edges:
@@ -146,11 +148,21 @@ class Walk:
                 wanted.append(False)
             else:
                 wanted.append(type(edge) is Node or edge._buffer is None or self._wanted(edge, edges))
+        if (
+            node.function is batch_norm
+            and node.checksums is None
+            and self._leaves_to(before)
+            and before.function.joins_norm
+        ):
+            wanted[0] = LATER
         results = node.gradients(dy, tuple(wanted))
         for edge, want, result in zip(edges, wanted, results):  # noqa: B905 - `gradients` has compared the lengths
             if edge is None or result is None or edge in self.early:
                 if edge in self.hooked:
                     self._leave(edge)
+                continue
+            if want is LATER:
+                before.behind, sums[before] = result, result.dy
                 continue
             if result is not want and (
                 type(result) is not np.ndarray or result.dtype is not edge.dtype or result.shape != edge.shape
@@ -167,10 +179,9 @@ class Walk:
                 sums[edge] = result
 
     def _leaves_to(self, edge: Any) -> bool:
-        """Say whether a ReLU may leave its gradient to the operation before it: nobody else sees what is between."""
+        """Say whether an operation may leave its gradient to the one before it: nobody else sees what is between."""
         return (
             type(edge) is Node
-            and edge.function.joins_relu  # type: ignore[attr-defined]
             and edge not in self.shared
             and (edge.hooks, edge.retained, edge.checksums) == (None, None, None)
         )

@@ -173,35 +173,35 @@ def _add_sums(values, gradients, top, bottom, mean, masked, scale, shift, work):
         put(work, columns + k, total, lanes)
 
 
-def _batch_input(
-    x: np.ndarray,
-    dy: np.ndarray,
-    mean: np.ndarray,
-    masked: bool,
-    scale: np.ndarray,
-    shift: np.ndarray,
-    factor: np.ndarray,
-    slope: np.ndarray,
-    less: np.ndarray,
-    dx: np.ndarray,
-) -> None:
-    _norm_input(x, _masked(x, dy, mean, masked, scale, shift), mean, factor, slope, less, dx)
+def _batch_input(x: np.ndarray, dy: np.ndarray, masked: bool, norm: np.ndarray, dx: np.ndarray) -> None:
+    mean, scale, shift, slope, less = norm
+    _norm_input(x, _masked(x, dy, mean, masked, scale, shift), mean, scale, slope, less, dx)
 
 
 @kernel(reference=_batch_input, types=("float32",))
-def batch_input(x, dy, mean, masked, scale, shift, factor, slope, less, dx):  # type: ignore[no-untyped-def]
-    """dx = factor * (dy - less - (x - mean) * slope), column by column; masked: as in `batch_sums`."""
-    rows, columns = x.shape
-    values, gradients, target = x.reshape(-1), dy.reshape(-1), dx.reshape(-1)
+def batch_input(x, dy, masked, norm, dx):  # type: ignore[no-untyped-def]
+    """dx = scale * (dy - less - (x - mean) * slope), column by column.
+
+    masked: as in `batch_sums`; norm: mean, scale, shift, slope and less, (5, columns).
+    """
+    input_rows(x.reshape(-1), dy.reshape(-1), 0, x.shape[0], masked, norm, dx.reshape(-1))
+
+
+@helper
+def input_rows(values, gradients, start, rows, masked, norm, target):  # type: ignore[no-untyped-def]
+    """Write the input gradient of so many rows, whose elements begin at `start`, to the beginning of `target`."""
+    columns = norm.shape[1]
+    table = norm.reshape(-1)
     height = _strip(columns)
-    for start in range(0, rows, height):
+    for top in range(0, rows, height):
         for first in range(0, columns, LANES):
             lanes = columns - first
-            m, s, b = get(mean, first, lanes), get(scale, first, lanes), get(shift, first, lanes)
-            f, a, c = get(factor, first, lanes), get(slope, first, lanes), get(less, first, lanes)
-            for i in range(start, min(start + height, rows)):
-                at = i * columns + first
-                gradient, centred = get(gradients, at, lanes), sub(get(values, at, lanes), m)
+            m, s = get(table, first, lanes), get(table, columns + first, lanes)
+            b = get(table, 2 * columns + first, lanes)
+            a, c = get(table, 3 * columns + first, lanes), get(table, 4 * columns + first, lanes)
+            for i in range(top, min(top + height, rows)):
+                to = i * columns + first
+                gradient, centred = get(gradients, start + to, lanes), sub(get(values, start + to, lanes), m)
                 if masked:
                     gradient = where_positive(fma(centred, s, b), gradient)
-                put(target, at, mul(f, sub(sub(gradient, c), mul(centred, a))), lanes)
+                put(target, to, mul(s, sub(sub(gradient, c), mul(centred, a))), lanes)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .batch_norm import _batch_input, input_rows
 from .registry import helper, kernel
 from .simd import LANES, LOWEST, add, fill, load, load_first, prefetch, store, zero
 from .taps import Pair
@@ -209,17 +210,19 @@ def _winograd_backward(
     dy: np.ndarray,
     y: np.ndarray,
     masked: bool,
+    norm: np.ndarray,
     taps: np.ndarray,
     u: np.ndarray,
     before: Pair,
     v: np.ndarray,
     m: np.ndarray,
     lines: np.ndarray,
+    room: np.ndarray,
     dx: np.ndarray,
     du: np.ndarray,
     db: np.ndarray,
 ) -> None:
-    dy = begin(dy, y, masked, taps)
+    dy = _behind_norm(dy, y, masked, norm) if norm.size else begin(dy, y, masked, taps)
     tiles = np.einsum("ai,bj,nhwijk->nhwabk", _A, _A, _tiles_of(dy, (0, 0), _counts(dy), 4))
     if db.size:
         db[: dy.shape[3]] = dy.sum(axis=(0, 1, 2), dtype=np.float64)
@@ -241,14 +244,23 @@ def _winograd_backward(
         dx[:, : inside.shape[1], : inside.shape[2]] = inside
 
 
-@kernel(reference=_winograd_backward, types=("float32",), working=("v", "m", "lines"))
-def winograd_backward(x, dy, y, masked, taps, u, before, v, m, lines, dx, du, db):  # type: ignore[no-untyped-def]
+def _behind_norm(dy: np.ndarray, y: np.ndarray, masked: bool, norm: np.ndarray) -> np.ndarray:
+    gradient = np.empty_like(dy)
+    rows = [array.reshape(-1, norm.shape[1]) for array in (y, dy, gradient)]
+    _batch_input(*rows[:2], masked, norm, rows[2])
+    return gradient
+
+
+@kernel(reference=_winograd_backward, types=("float32",), working=("v", "m", "lines", "room"))
+def winograd_backward(x, dy, y, masked, norm, taps, u, before, v, m, lines, room, dx, du, db):  # type: ignore[no-untyped-def]
     """The gradients of `winograd_forward`; those whose array is empty are left out.
 
-    masked: a ReLU gave y, so dy counts only where y > 0; else y may be empty. taps: if it has channels, dy is
+    masked: a ReLU gave y, so dy counts only where y > 0; else y may be empty. norm: if it has channels, dy is the
+    gradient of a batch norm of y, whose gradient `batch_input` gives of this table. taps: if it has channels, dy is
     the gradient of 2x2 windows whose greatest values they tell. u: the transform of the weights with inputs and
     outputs exchanged. dx like x; du (36, plane size of inputs and of outputs rounded up to 16); db (outputs
-    rounded up to 16,). Working memory: v and m (36, plane size), lines as there.
+    rounded up to 16,). Working memory: v and m (36, plane size), lines as there, room for an image of dy if there
+    is a norm (rows * columns * outputs,).
     """
     height, width, inputs = x.shape[1:]
     rows, columns, outputs = dy.shape[1:]
@@ -263,6 +275,8 @@ def winograd_backward(x, dy, y, masked, taps, u, before, v, m, lines, dx, du, db
     channels = -(-max(inputs, outputs) // LANES) * LANES
     block = _block(v, channels)
     needs_x, needs_w = dx.size > 0, du.size > 0
+    normed = norm.size > 0
+    slopes = room if normed else gradients
     db[:] = 0
     if len(dy) == 0:
         for p in range(du.shape[0]):
@@ -290,8 +304,12 @@ def winograd_backward(x, dy, y, masked, taps, u, before, v, m, lines, dx, du, db
         for t in range(count):
             n, top, left = _place(first + t, down, across)
             at = t * channels
-            _prefetch(gradients, first + t, 1, given)
             image = n * rows * columns * outputs
+            if not normed:
+                _prefetch(gradients, first + t, 1, given)
+            elif top == 0 and left == 0:
+                # Image by image: what the tiles read of it is still in the cache.
+                input_rows(results, gradients, image, rows * columns, masked, norm, room)
             for k in range(0, outputs, LANES):
                 if pooled:
                     total = read_window_gradient(
@@ -300,8 +318,8 @@ def winograd_backward(x, dy, y, masked, taps, u, before, v, m, lines, dx, du, db
                     )  # fmt: skip
                 else:
                     total = read_gradient(
-                        gradients, results, masked, image, rows, columns, outputs, top, left, k, lines, outer, at + k,
-                        plane,
+                        slopes, results, masked & (not normed), 0 if normed else image, rows, columns, outputs, top,
+                        left, k, lines, outer, at + k, plane,
                     )  # fmt: skip
                 if part.size:
                     store(part, k, add(load(part, k), total))

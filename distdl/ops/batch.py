@@ -69,29 +69,36 @@ def sums(rows: np.ndarray, dy: np.ndarray, mean: np.ndarray, relu: Affine | None
     return first
 
 
-def input_gradient(
-    rows: np.ndarray,
-    dy: np.ndarray,
-    mean: np.ndarray,
-    relu: Affine | None,
-    factor: np.ndarray,
-    slope: np.ndarray,
-    shift: np.ndarray,
-) -> np.ndarray:
-    """Return factor * (dy - shift - (rows - mean) * slope); relu: as in `sums`."""
-    dx = memory.empty(rows.shape, rows.dtype)
-    if rows.dtype != np.float32:
-        norm.norm_input(rows, _masked(rows, dy, mean, relu), mean, factor, slope, shift, dx)
+class InputGradient:
+    """The gradient of a batch norm's input before it is computed: scale * (dy - less - (x - mean) * slope).
+
+    Who made the input can compute it piece by piece, on the way to its own gradients.
+
+    Attributes:
+        x, dy: the input, and the gradient of the result: (..., channels).
+        masked: whether dy counts only where (x - mean) * scale + shift is positive.
+        norm: mean, scale, shift, slope and less: (5, channels).
+    """
+
+    def __init__(self, x: np.ndarray, dy: np.ndarray, masked: bool, norm: np.ndarray):
+        self.x, self.dy, self.masked, self.norm = x, dy, masked, norm
+
+    def compute(self) -> np.ndarray:
+        """Return the gradient, shaped like x."""
+        channels = self.norm.shape[1]
+        dx = memory.empty(self.x.shape, self.x.dtype)
+        x, dy, result = (array.reshape(-1, channels) for array in (self.x, self.dy, dx))
+        if x.dtype == np.float32:
+            each_part(
+                lambda part: batch_norm.batch_input(x[part], dy[part], self.masked, self.norm, result[part]),
+                len(x),
+                MEMORY_BOUND * channels,
+            )
+        else:
+            mean, scale, shift, slope, less = self.norm
+            dy = _masked(x, dy, mean, (scale, shift) if self.masked else None)
+            norm.norm_input(x, dy, mean, scale, slope, less, result)
         return dx
-    affine = relu or (mean, mean)
-    each_part(
-        lambda part: batch_norm.batch_input(
-            rows[part], dy[part], mean, relu is not None, *affine, factor, slope, shift, dx[part]
-        ),
-        len(rows),
-        MEMORY_BOUND * rows.shape[1],
-    )
-    return dx
 
 
 def _masked(rows: np.ndarray, dy: np.ndarray, mean: np.ndarray, relu: Affine | None) -> np.ndarray:

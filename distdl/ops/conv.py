@@ -9,6 +9,7 @@ from ..core import memory, settings
 from ..core.errors import ArgumentError
 from ..kernels.registry import dense
 from ..kernels.taps import Pair
+from .batch import InputGradient
 from .checking import IMAGES, bad_shape, check_images, check_like
 from .conv_algorithms import Algorithm, choose
 from .conv_ending import Ending
@@ -16,7 +17,7 @@ from .conv_geometry import Extents, Geometry, Padding
 from .registry import op
 
 
-@op(joins_relu=True)
+@op(joins_norm=True)
 def conv2d(
     x: np.ndarray,
     w: np.ndarray,
@@ -53,11 +54,11 @@ def conv2d(
     ending = Ending(geometry, x.dtype, relu, pool)
     y = algorithm.forward(x, w, None if b is None else dense(b), ending)
 
-    def backward(dy: np.ndarray, wanted: Any, mask: np.ndarray | None = None) -> Any:
+    def backward(dy: np.ndarray, wanted: Any, behind: np.ndarray | InputGradient | None = None) -> Any:
         dw = None
         if wanted[1] is not False:
             dw = wanted[1] if isinstance(wanted[1], np.ndarray) else memory.empty(w.shape, w.dtype)
-        dx, db = algorithm.backward(x, w, *ending.joined(dense(dy), mask), wanted[0] is not False, dw)
+        dx, db = algorithm.backward(x, w, *ending.joined(dense(dy), behind, algorithm.joins_norm), wanted[0] is not False, dw)
         return (dx, dw, db)[: len(wanted)]
 
     return y, backward

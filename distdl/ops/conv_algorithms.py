@@ -17,7 +17,13 @@ from .conv_winograd import Winograd
 
 
 class Algorithm(Protocol):
-    """The passes of a convolution, on dense arrays."""
+    """The passes of a convolution, on dense arrays.
+
+    Attributes:
+        joins_norm: whether the backward pass takes a batch norm behind.
+    """
+
+    joins_norm: bool
 
     def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, ending: Ending) -> np.ndarray:
         """Write the convolution of x with w, + b, to the ending, and return its result."""

@@ -16,6 +16,8 @@ from .conv_parts import add_parts
 class Direct:
     """See `kernels/direct.py`."""
 
+    joins_norm = False
+
     def __init__(self, g: Geometry):
         self.g = g
         self.outputs = g.outputs

@@ -4,6 +4,7 @@ import numpy as np
 
 from ..core import memory
 from ..core.errors import ArgumentError
+from .batch import InputGradient
 from .conv_geometry import Geometry
 
 
@@ -14,6 +15,8 @@ class Ending:
         relu, pool: whether they follow.
         y: the result.
         taps: where in each window its greatest value was; without channels if not `pool`.
+        norm: the table of a batch norm behind (`InputGradient`), whose gradient is still to be computed; `relu` says
+            then whether it is masked. Without channels if there is none.
     """
 
     def __init__(self, g: Geometry, dtype: np.dtype, relu: bool, pool: bool):
@@ -24,19 +27,28 @@ class Ending:
         shape = (g.images[0], g.out[0] // size, g.out[1] // size, g.groups * g.outputs)
         self.y = memory.empty(shape, dtype)
         self.taps = memory.empty(shape if pool else (g.images[0], 0, 0, 0), dtype)
+        self.norm = np.empty((0, 0), dtype)
 
     def part(self, y: np.ndarray, taps: np.ndarray) -> "Ending":
         """Return the same ending for other arrays."""
         ending = Ending.__new__(Ending)
-        ending.relu, ending.pool, ending.y, ending.taps = self.relu, self.pool, y, taps
+        ending.relu, ending.pool, ending.y, ending.taps, ending.norm = self.relu, self.pool, y, taps, self.norm
         return ending
 
-    def joined(self, dy: np.ndarray, mask: np.ndarray | None) -> tuple["Ending", np.ndarray]:
-        """Return the ending and the gradient for a backward pass in which dy counts where a mask is positive."""
-        if mask is None or self.relu:
+    def joined(
+        self, dy: np.ndarray, behind: np.ndarray | InputGradient | None, joins_norm: bool
+    ) -> tuple["Ending", np.ndarray]:
+        """Return ending and gradient for a backward pass that does what the operation behind left to it."""
+        if isinstance(behind, InputGradient):
+            if self.relu or self.pool or not joins_norm or dy.dtype != np.float32:
+                return self, behind.compute()
+            ending = self.part(self.y, self.taps)
+            ending.relu, ending.norm = behind.masked, behind.norm
+            return ending, dy
+        if behind is None or self.relu:
             return self, dy
         if self.pool:
-            return self, np.where(mask > 0, dy, dy.dtype.type(0))
-        ending = self.part(mask, self.taps)
+            return self, np.where(behind > 0, dy, dy.dtype.type(0))
+        ending = self.part(behind, self.taps)
         ending.relu = True
         return ending, dy

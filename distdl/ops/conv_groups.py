@@ -12,6 +12,8 @@ from .conv_geometry import Geometry
 class Groups:
     """Cuts channels into groups, convolves each, and joins the results."""
 
+    joins_norm = False
+
     def __init__(self, g: Geometry, algorithm: Any):
         self.g = g
         self.algorithm = algorithm

@@ -12,6 +12,8 @@ from .conv_geometry import Geometry
 class Pointwise:
     """Takes the pixels that the stride meets as rows of a matrix."""
 
+    joins_norm = False
+
     def __init__(self, g: Geometry):
         self.g = g
 

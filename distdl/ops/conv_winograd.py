@@ -22,6 +22,8 @@ def _whole(channels: int) -> int:
 class Winograd:
     """See `kernels/winograd.py`."""
 
+    joins_norm = True
+
     def __init__(self, g: Geometry):
         self.g = g
 
@@ -56,6 +58,7 @@ class Winograd:
                 size = winograd.plane_size(g.inputs, _whole(g.outputs))
                 du = scratch("winograd du", (winograd.PLANES, size), np.float32)
             plane = self._plane(self._block())
+            image = g.out[0] * g.out[1] * g.outputs if ending.norm.size else 0
             planes = [scratch(f"winograd {name}", (winograd.PLANES, plane), np.float32) for name in ("v", "m")]
             db = np.empty(_whole(g.outputs), np.float32)
             winograd.winograd_backward(
@@ -63,11 +66,13 @@ class Winograd:
                 dy[part],
                 ending.y[part],
                 ending.relu,
+                ending.norm,
                 ending.taps[part],
                 u,
                 g.before,
                 *planes,
                 _lines(),
+                scratch("winograd image", (image,), np.float32),
                 gradient[part] if dx else empty,
                 du,
                 db,

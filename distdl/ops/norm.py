@@ -11,7 +11,7 @@ from ..kernels import norm
 from ..kernels.registry import dense
 from . import batch
 from .checking import bad_shape, check_float, check_like
-from .registry import op
+from .registry import LATER, op
 
 Moments = tuple[np.ndarray, ...]
 
@@ -61,19 +61,20 @@ def batch_norm(
     y = batch.scale(rows, mean, scale, shift, relu)
 
     def backward(dy: np.ndarray, wanted: Any, mask: np.ndarray | None = None) -> Any:
-        dy = dense(dy).reshape(rows.shape)
+        dy = dense(dy)
         # Where a ReLU let nothing through is computed anew: cheaper than to read what it gave.
-        affine = (scale, shift) if relu or mask is not None else None
-        sums = batch.sums(rows, dy, mean, affine)
+        masked = relu or mask is not None
+        sums = batch.sums(rows, dy.reshape(rows.shape), mean, (scale, shift) if masked else None)
         dweight, dbias = (sums[0] * inverse).astype(x.dtype), sums[1].astype(x.dtype)
-        dx = None
+        dx: Any = None
         if wanted[0] is not False:
             if add_up is not None:
                 add_up(sums)
             share = 0.0 if use is not None else 1 / max(count, 1)
-            slope = (sums[0] * np.square(inverse, dtype=np.float64) * share).astype(x.dtype)
-            shifted = (sums[1] * share).astype(x.dtype)
-            dx = batch.input_gradient(rows, dy, mean, affine, scale, slope, shifted).reshape(x.shape)
+            slope = sums[0] * np.square(inverse, dtype=np.float64) * share
+            table = np.array((mean, scale, shift, slope, sums[1] * share), x.dtype)
+            later = batch.InputGradient(rows.reshape(x.shape), dy, masked, table)
+            dx = later if wanted[0] is LATER else later.compute()
         return (dx, dweight, dbias)[: len(wanted)]
 
     return y.reshape(x.shape), backward

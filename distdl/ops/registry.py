@@ -15,8 +15,10 @@ what becomes of the i-th: False, it is not needed (return None); True, return an
 it may be written there (overwriting) and that very array returned, or another array be returned.
 `backward(dy)` without `wanted` is allowed too; a single gradient need not be in a tuple.
 
-Of an operation with `joins_relu`, backward(dy, wanted, mask) may get the result of a ReLU that alone
-took its result: dy counts where it is positive. So the ReLU needs no pass of its own.
+Of an operation with `joins_relu`, backward(dy, wanted, behind) may get the result of a ReLU that alone
+took its result: dy counts where it is positive. So the ReLU needs no pass of its own. With `joins_norm`
+it may get the `InputGradient` of a batch norm that alone took its result, and dy is the gradient of the
+norm's: `wanted[0]` was LATER there. So this gradient is not written to memory.
 """
 
 from collections.abc import Callable
@@ -27,17 +29,29 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 OPS: dict[str, Callable[..., Any]] = {}
 
 
+class Later:
+    """What becomes of a gradient that may be left to the operation before."""
+
+
+LATER = Later()
+
+
 @overload
 def op(function: Function) -> Function: ...
 @overload
-def op(*, reads_inputs: bool = True, joins_relu: bool = False) -> Callable[[Function], Function]: ...
-def op(function: Any = None, *, reads_inputs: bool = True, joins_relu: bool = False) -> Any:
+def op(
+    *, reads_inputs: bool = True, joins_relu: bool = False, joins_norm: bool = False
+) -> Callable[[Function], Function]: ...
+def op(
+    function: Any = None, *, reads_inputs: bool = True, joins_relu: bool = False, joins_norm: bool = False
+) -> Any:
     """Register an operation.
 
     Args:
         reads_inputs: False if `backward` reads neither the inputs nor the result, so that
             changing them in place after the operation does no harm.
-        joins_relu: whether `backward` takes a mask.
+        joins_relu: whether `backward` takes the result of a ReLU behind.
+        joins_norm: whether it takes the `InputGradient` of a batch norm behind, too.
     """
 
     def register(function: Function) -> Function:
@@ -45,7 +59,8 @@ def op(function: Any = None, *, reads_inputs: bool = True, joins_relu: bool = Fa
         if name in OPS:
             raise ValueError(f"operation {name!r} is registered twice")
         function.reads_inputs = reads_inputs  # type: ignore[attr-defined]
-        function.joins_relu = joins_relu  # type: ignore[attr-defined]
+        function.joins_relu = joins_relu or joins_norm  # type: ignore[attr-defined]
+        function.joins_norm = joins_norm  # type: ignore[attr-defined]
         OPS[name] = function
         return function
 

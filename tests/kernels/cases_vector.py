@@ -168,13 +168,17 @@ def winograd_backward(rng: Generator, dtype: Any) -> Draw:
         db = normal(rng, dtype, whole(dy.shape[3]))
         db[dy.shape[3] :] = 0
         arguments = x, dy, normal(rng, dtype, *dy.shape)
-        empty = none(dtype)
-        yield *arguments, True, empty, u, before, *memory, lines(), x.copy(), du, db
-        yield *arguments, False, empty, u, before, *memory, lines(), x.copy(), np.empty((0, 0), dtype), db
-        yield *arguments, False, empty, np.empty((0, 0), dtype), before, *memory, lines(), empty, du, db[:0]
+        empty, nothing, room = none(dtype), np.empty((0, 0), dtype), np.empty(0, dtype)
+        own = memory + [lines(), room]
+        yield *arguments, True, nothing, empty, u, before, *own, x.copy(), du, db
+        yield *arguments, False, nothing, empty, u, before, *own, x.copy(), nothing, db
+        yield *arguments, False, nothing, empty, nothing, before, *own, empty, du, db[:0]
+        norm, room = normal(rng, dtype, 5, dy.shape[3]), np.empty(dy[0].size if len(dy) else 0, dtype)
+        for masked in (False, True):
+            yield *arguments, masked, norm, empty, u, before, *memory, lines(), room, x.copy(), du, db
         if min(dy.shape[1:3]) > 1:
             gradient, taps = windowed(rng, dy)
-            yield x, gradient, empty, True, taps, u, before, *memory, lines(), x.copy(), du, db
+            yield x, gradient, empty, True, nothing, taps, u, before, *own, x.copy(), du, db
 
 
 def products(rng: Generator, dtype: Any) -> Draw:
@@ -251,8 +255,7 @@ def batch_input(rng: Generator, dtype: Any) -> Draw:
     for shape in (*ROWS, (0, 4)):
         for masked in (False, True):
             x, dy = normal(rng, dtype, *shape), normal(rng, dtype, *shape)
-            mean, *vectors = (normal(rng, dtype, shape[1]) for _ in range(6))
-            yield x, dy, mean, masked, *vectors, np.empty(shape, dtype)
+            yield x, dy, masked, normal(rng, dtype, 5, shape[1]), np.empty(shape, dtype)
 
 
 HALVED = ((2, 6, 6, 3), (0, 6, 6, 3), (1, 7, 5, 16), (3, 2, 3, 33))
