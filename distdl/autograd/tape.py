@@ -18,7 +18,7 @@ from ..ops.activation import relu
 from ..ops.arithmetic import add_to
 from ..ops.early import listening
 from ..ops.norm import batch_norm
-from ..ops.registry import LATER
+from ..ops.registry import LATER, Onto
 from .node import Edge, Hook, Node
 from .owner import GradientOwner
 
@@ -146,8 +146,10 @@ class Walk:
         for edge in edges:
             if edge is None:
                 wanted.append(False)
+            elif type(edge) is Node:
+                wanted.append(edge not in sums or self._onto(edge))
             else:
-                wanted.append(type(edge) is Node or edge._buffer is None or self._wanted(edge, edges))
+                wanted.append(edge._buffer is None or self._wanted(edge, edges))
         if (
             node.function is batch_norm
             and node.checksums is None
@@ -174,7 +176,8 @@ class Walk:
                 )
                 self._deliver(edge, result, owned)
             elif edge in sums:
-                self._add(edge, result)
+                if type(want) is not Onto or result is not want.sums:
+                    self._add(edge, result)
             else:
                 sums[edge] = result
 
@@ -193,12 +196,18 @@ class Walk:
         # Used twice by one operation, its second gradient would overwrite the first.
         return leaf._buffer if sum([other is leaf for other in edges]) == 1 else True
 
+    def _onto(self, edge: Node) -> Any:
+        """Return how the gradient of a result that others took, too, may be added to theirs."""
+        before = self.sums.get(edge)
+        if before is not None and _is_free(before, sys.getrefcount(before)) and before.flags.c_contiguous:
+            return Onto(before)
+        return True
+
     def _add(self, edge: Any, result: np.ndarray) -> None:
         before = self.sums.get(edge)
         if before is None:
             self.sums[edge] = result
-        elif sys.getrefcount(before) == _HELD_BY_SUMS and not memory.is_view(before) and before.flags.writeable:
-            # Nobody else holds it, no view either.
+        elif _is_free(before, sys.getrefcount(before)):
             add_to(before, result, before)
         else:
             self.sums[edge] = add_to(before, result, memory.empty(before.shape, before.dtype))
@@ -231,6 +240,11 @@ def _held_by_sums() -> int:
 
 _HELD_BY_SUMS = _held_by_sums()
 """What `sys.getrefcount` says of an array that `Walk.sums` and one local name hold; versions of Python differ."""
+
+
+def _is_free(before: np.ndarray, holders: int) -> bool:
+    """Say whether nobody but `Walk.sums` and one local name holds an array, no view either, and it may be written."""
+    return holders == _HELD_BY_SUMS and not memory.is_view(before) and before.flags.writeable
 
 
 def _is_fresh(result: np.ndarray, dy: np.ndarray, results: tuple[Any, ...], function: Any) -> bool:

@@ -218,6 +218,7 @@ def _winograd_backward(
     m: np.ndarray,
     lines: np.ndarray,
     room: np.ndarray,
+    adds: bool,
     dx: np.ndarray,
     du: np.ndarray,
     db: np.ndarray,
@@ -240,8 +241,9 @@ def _winograd_backward(
             for w in range(pixels.shape[2]):
                 padded[:, 4 * h : 4 * h + 6, 4 * w : 4 * w + 6] += pixels[:, h, w]
         inside = padded[:, before[0] :, before[1] :][:, : dx.shape[1], : dx.shape[2]]
-        dx.fill(0)
-        dx[:, : inside.shape[1], : inside.shape[2]] = inside
+        if not adds:
+            dx.fill(0)
+        dx[:, : inside.shape[1], : inside.shape[2]] += inside
 
 
 def _behind_norm(dy: np.ndarray, y: np.ndarray, masked: bool, norm: np.ndarray) -> np.ndarray:
@@ -252,13 +254,13 @@ def _behind_norm(dy: np.ndarray, y: np.ndarray, masked: bool, norm: np.ndarray) 
 
 
 @kernel(reference=_winograd_backward, types=("float32",), working=("v", "m", "lines", "room"))
-def winograd_backward(x, dy, y, masked, norm, taps, u, before, v, m, lines, room, dx, du, db):  # type: ignore[no-untyped-def]
+def winograd_backward(x, dy, y, masked, norm, taps, u, before, v, m, lines, room, adds, dx, du, db):  # type: ignore[no-untyped-def]
     """The gradients of `winograd_forward`; those whose array is empty are left out.
 
     masked: a ReLU gave y, so dy counts only where y > 0; else y may be empty. norm: if it has channels, dy is the
     gradient of a batch norm of y, whose gradient `batch_input` gives of this table. taps: if it has channels, dy is
     the gradient of 2x2 windows whose greatest values they tell. u: the transform of the weights with inputs and
-    outputs exchanged. dx like x; du (36, plane size of inputs and of outputs rounded up to 16); db (outputs
+    outputs exchanged. dx like x, added to what is there if `adds`; du (36, plane size of inputs and of outputs rounded up to 16); db (outputs
     rounded up to 16,). Working memory: v and m (36, plane size), lines as there, room for an image of dy if there
     is a norm (rows * columns * outputs,).
     """
@@ -336,7 +338,7 @@ def winograd_backward(x, dy, y, masked, norm, taps, u, before, v, m, lines, room
         while needs_x and t < count:
             n, top, left = _place(first + t, down, across)
             run = _run(t, count, across, left)
-            if top == 0 and left == 0:
+            if top == 0 and left == 0 and not adds:
                 # Each image just before its tiles: it is still in the cache when they are added.
                 target[n * pixels : (n + 1) * pixels] = 0
             for c in range(0, inputs, LANES):

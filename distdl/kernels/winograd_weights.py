@@ -4,6 +4,7 @@ import numpy as np
 
 from .registry import helper, kernel
 from .simd import LANES, load, store, transpose
+from .taps import Pair
 from .tiles import get, put
 from .winograd import PLANES, weight_panels
 from .winograd_lines import load6, store6, weight_line, weight_line_adjoint
@@ -11,27 +12,29 @@ from .winograd_lines import load6, store6, weight_line, weight_line_adjoint
 _G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 
 
-def _winograd_weights(w: np.ndarray, exchanged: bool, lines: np.ndarray, block: np.ndarray, u: np.ndarray) -> None:
+def _winograd_weights(
+    w: np.ndarray, exchanged: bool, part: Pair, lines: np.ndarray, block: np.ndarray, u: np.ndarray
+) -> None:
     weights = w.swapaxes(2, 3) if exchanged else w
     planes = np.einsum("ai,bj,ijck->abck", _G, _G, weights).reshape(PLANES, weights.shape[2], weights.shape[3])
     panels = weight_panels(u, weights.shape[2])
-    panels[...] = 0
-    for panel in range(panels.shape[1]):
-        part = planes[:, :, panel * LANES : (panel + 1) * LANES]
-        panels[:, panel, :, : part.shape[2]] = part
+    for panel in range(*part):
+        panels[:, panel] = 0
+        own = planes[:, :, panel * LANES : (panel + 1) * LANES]
+        panels[:, panel, :, : own.shape[2]] = own
 
 
 @kernel(reference=_winograd_weights, types=("float32",), working=("lines", "block"))
-def winograd_weights(w, exchanged, lines, block, u):  # type: ignore[no-untyped-def]
+def winograd_weights(w, exchanged, part, lines, block, u):  # type: ignore[no-untyped-def]
     """u = G w G', plane by plane as panels of sixteen outputs; of w with inputs and outputs `exchanged` if so told.
 
-    w (3, 3, inputs, outputs), or (3, 3, outputs, inputs) if exchanged; u (36, plane size of inputs and of outputs
-    rounded up to 16). Working memory: lines (36 * 16,), block (9 * 16 * 16,).
+    w (3, 3, inputs, outputs), or (3, 3, outputs, inputs) if exchanged; part: first panel and the one behind the
+    last, only these are written; u (36, plane size of inputs and of outputs rounded up to 16). Working memory: lines (36 * 16,), block (9 * 16 * 16,).
     """
     inputs, outputs = (w.shape[3], w.shape[2]) if exchanged else (w.shape[2], w.shape[3])
     source, target, plane = w.reshape(-1), u.reshape(-1), u.shape[1]
     tap = inputs * outputs
-    for k in range(0, outputs, LANES):
+    for k in range(part[0] * LANES, part[1] * LANES, LANES):
         for c in range(0, inputs, LANES):
             count = min(LANES, inputs - c)
             if exchanged:

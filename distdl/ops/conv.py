@@ -14,7 +14,7 @@ from .checking import IMAGES, bad_shape, check_images, check_like
 from .conv_algorithms import Algorithm, choose
 from .conv_ending import Ending
 from .conv_geometry import Extents, Geometry, Padding
-from .registry import op
+from .registry import Onto, op
 
 
 @op(joins_norm=True)
@@ -58,7 +58,10 @@ def conv2d(
         dw = None
         if wanted[1] is not False:
             dw = wanted[1] if isinstance(wanted[1], np.ndarray) else memory.empty(w.shape, w.dtype)
-        dx, db = algorithm.backward(x, w, *ending.joined(dense(dy), behind, algorithm.joins_norm), wanted[0] is not False, dw)
+        onto: Any = wanted[0] is not False
+        if type(wanted[0]) is Onto and algorithm.adds:
+            onto = wanted[0].sums
+        dx, db = algorithm.backward(x, w, *ending.joined(dense(dy), behind, algorithm.joins_norm), onto, dw)
         return (dx, dw, db)[: len(wanted)]
 
     return y, backward

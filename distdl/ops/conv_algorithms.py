@@ -1,7 +1,7 @@
 """The ways to convolve, and which one is taken."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,18 +21,23 @@ class Algorithm(Protocol):
 
     Attributes:
         joins_norm: whether the backward pass takes a batch norm behind.
+        adds: whether it adds the gradients of images to others.
     """
 
     joins_norm: bool
+    adds: bool
 
     def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, ending: Ending) -> np.ndarray:
         """Write the convolution of x with w, + b, to the ending, and return its result."""
         ...
 
     def backward(
-        self, x: np.ndarray, w: np.ndarray, ending: Ending, dy: np.ndarray, dx: bool, dw: np.ndarray | None
+        self, x: np.ndarray, w: np.ndarray, ending: Ending, dy: np.ndarray, dx: Any, dw: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray]:
-        """Return the gradients of the images, if `dx`, and of the bias; write that of the weights to dw."""
+        """Return the gradients of the images, if `dx`, and of the bias; write that of the weights to dw.
+
+        dx: whether the gradients of the images are wanted; if it `adds`, it may be an array that they are added to.
+        """
         ...
 
 

@@ -16,7 +16,7 @@ from .conv_parts import add_parts
 class Direct:
     """See `kernels/direct.py`."""
 
-    joins_norm = False
+    joins_norm = adds = False
 
     def __init__(self, g: Geometry):
         self.g = g

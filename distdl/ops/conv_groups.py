@@ -12,7 +12,7 @@ from .conv_geometry import Geometry
 class Groups:
     """Cuts channels into groups, convolves each, and joins the results."""
 
-    joins_norm = False
+    joins_norm = adds = False
 
     def __init__(self, g: Geometry, algorithm: Any):
         self.g = g

@@ -20,7 +20,7 @@ _BLOCK_BYTES = 1 << 20
 class Plain:
     """Bias and ReLU around an algorithm that knows of neither."""
 
-    joins_norm = False
+    joins_norm = adds = False
 
     def __init__(self, g: Geometry):
         self.g = g

@@ -12,7 +12,7 @@ from .conv_geometry import Geometry
 class Pointwise:
     """Takes the pixels that the stride meets as rows of a matrix."""
 
-    joins_norm = False
+    joins_norm = adds = False
 
     def __init__(self, g: Geometry):
         self.g = g

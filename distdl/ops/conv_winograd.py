@@ -1,5 +1,7 @@
 """Convolution of 3x3 kernels by Winograd's algorithm."""
 
+from typing import Any
+
 import numpy as np
 
 from ..core import memory
@@ -13,6 +15,9 @@ from .conv_parts import add_parts
 
 _NONE = np.empty(0, np.float32)
 
+# What the transform of a weight costs, as much as so many multiplications: its 36 values go to memory.
+_TRANSFORM = 128
+
 
 def _whole(channels: int) -> int:
     """Return a number of channels, rounded up to whole vectors."""
@@ -22,7 +27,7 @@ def _whole(channels: int) -> int:
 class Winograd:
     """See `kernels/winograd.py`."""
 
-    joins_norm = True
+    joins_norm = adds = True
 
     def __init__(self, g: Geometry):
         self.g = g
@@ -44,13 +49,14 @@ class Winograd:
         return ending.y
 
     def backward(
-        self, x: np.ndarray, w: np.ndarray, ending: Ending, dy: np.ndarray, dx: bool, dw: np.ndarray | None
+        self, x: np.ndarray, w: np.ndarray, ending: Ending, dy: np.ndarray, dx: Any, dw: np.ndarray | None
     ) -> tuple[np.ndarray | None, np.ndarray]:
         g = self.g
         empty, no_weights = _NONE.reshape(0, 0, 0, 0), _NONE.reshape(0, 0)
-        gradient = memory.empty(x.shape, np.float32) if dx else empty
+        adds = isinstance(dx, np.ndarray)
+        gradient = dx if adds else memory.empty(x.shape, np.float32) if dx else empty
         # The adjoint takes the weights with inputs and outputs exchanged.
-        u = self._transform(w, exchanged=True) if dx else no_weights
+        u = self._transform(w, exchanged=True) if dx is not False else no_weights
 
         def differentiate(part: slice) -> tuple[np.ndarray | None, np.ndarray]:
             du = no_weights
@@ -73,7 +79,8 @@ class Winograd:
                 *planes,
                 _lines(),
                 scratch("winograd image", (image,), np.float32),
-                gradient[part] if dx else empty,
+                adds,
+                gradient[part] if dx is not False else empty,
                 du,
                 db,
             )
@@ -84,7 +91,7 @@ class Winograd:
             return own, db
 
         db = add_parts(each_part(differentiate, len(x), 2 * self.g.cost, are_summed=True))
-        return gradient if dx else None, db[: g.outputs]
+        return gradient if dx is not False else None, db[: g.outputs]
 
     def _block(self) -> int:
         """Return the tiles of a block of the backward pass: two sets of planes are to stay in the cache."""
@@ -102,8 +109,12 @@ class Winograd:
         if exchanged:
             inputs, outputs = outputs, inputs
         u = scratch("winograd u", (winograd.PLANES, winograd.plane_size(inputs, _whole(outputs))), np.float32)
-        block = scratch("winograd block", (9 * LANES * LANES,), np.float32)
-        winograd_weights.winograd_weights(w, exchanged, _lines(), block, u)
+
+        def transform(panels: slice) -> None:
+            block = scratch("winograd block", (9 * LANES * LANES,), np.float32)
+            winograd_weights.winograd_weights(w, exchanged, (panels.start, panels.stop), _lines(), block, u)
+
+        each_part(transform, _whole(outputs) // LANES, _TRANSFORM * inputs * LANES)
         return u
 
 

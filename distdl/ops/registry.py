@@ -12,7 +12,8 @@ Positional arguments are what it may be differentiated by (arrays, or plain numb
 by keyword. `backward(dy, wanted)` gets the gradient of the result (same shape and dtype; it must
 not be changed in place) and returns one gradient for each positional argument. `wanted[i]` says
 what becomes of the i-th: False, it is not needed (return None); True, return an array; an array,
-it may be written there (overwriting) and that very array returned, or another array be returned.
+it may be written there (overwriting) and that very array returned, or another array be returned; an
+`Onto`, it may be added to the array of that, and that very array returned, or another array be returned.
 `backward(dy)` without `wanted` is allowed too; a single gradient need not be in a tuple.
 
 Of an operation with `joins_relu`, backward(dy, wanted, behind) may get the result of a ReLU that alone
@@ -24,9 +25,22 @@ norm's: `wanted[0]` was LATER there. So this gradient is not written to memory.
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
+import numpy as np
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 OPS: dict[str, Callable[..., Any]] = {}
+
+
+class Onto:
+    """What becomes of a gradient that may be added to others of its array.
+
+    Attributes:
+        sums: what they have added up to: dense, and nobody else's.
+    """
+
+    def __init__(self, sums: np.ndarray):
+        self.sums = sums
 
 
 class Later:

@@ -108,7 +108,7 @@ def planes(count: int, channels: int) -> np.ndarray:
 
 def transformed(rng: Generator, dtype: Any, inputs: int, outputs: int) -> np.ndarray:
     u = np.zeros((winograd.PLANES, winograd.plane_size(inputs, whole(outputs))), dtype)
-    weights.winograd_weights(normal(rng, dtype, 3, 3, inputs, outputs), False, lines(), block(), u)
+    weights.winograd_weights(normal(rng, dtype, 3, 3, inputs, outputs), False, (0, whole(outputs) // LANES), lines(), block(), u)
     return u
 
 
@@ -122,7 +122,9 @@ def winograd_weights(rng: Generator, dtype: Any) -> Draw:
         for exchanged in (False, True):
             shape = (outputs, inputs) if exchanged else (inputs, outputs)
             u = normal(rng, dtype, winograd.PLANES, winograd.plane_size(inputs, whole(outputs)))
-            yield normal(rng, dtype, 3, 3, *shape), exchanged, lines(), block(), u
+            panels = whole(outputs) // LANES
+            for part in ((0, panels), (panels - 1, panels)):
+                yield normal(rng, dtype, 3, 3, *shape), exchanged, part, lines(), block(), u
 
 
 @case
@@ -170,15 +172,15 @@ def winograd_backward(rng: Generator, dtype: Any) -> Draw:
         arguments = x, dy, normal(rng, dtype, *dy.shape)
         empty, nothing, room = none(dtype), np.empty((0, 0), dtype), np.empty(0, dtype)
         own = memory + [lines(), room]
-        yield *arguments, True, nothing, empty, u, before, *own, x.copy(), du, db
-        yield *arguments, False, nothing, empty, u, before, *own, x.copy(), nothing, db
-        yield *arguments, False, nothing, empty, nothing, before, *own, empty, du, db[:0]
+        yield *arguments, True, nothing, empty, u, before, *own, False, x.copy(), du, db
+        yield *arguments, False, nothing, empty, u, before, *own, True, x.copy(), nothing, db
+        yield *arguments, False, nothing, empty, nothing, before, *own, False, empty, du, db[:0]
         norm, room = normal(rng, dtype, 5, dy.shape[3]), np.empty(dy[0].size if len(dy) else 0, dtype)
         for masked in (False, True):
-            yield *arguments, masked, norm, empty, u, before, *memory, lines(), room, x.copy(), du, db
+            yield *arguments, masked, norm, empty, u, before, *memory, lines(), room, masked, x.copy(), du, db
         if min(dy.shape[1:3]) > 1:
             gradient, taps = windowed(rng, dy)
-            yield x, gradient, empty, True, nothing, taps, u, before, *own, x.copy(), du, db
+            yield x, gradient, empty, True, nothing, taps, u, before, *own, False, x.copy(), du, db
 
 
 def products(rng: Generator, dtype: Any) -> Draw:
