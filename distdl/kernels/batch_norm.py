@@ -32,12 +32,12 @@ def _strip(columns):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _guess(values, rows, columns, first, lanes):  # type: ignore[no-untyped-def]
+def _guess(values, start, rows, columns, lanes):  # type: ignore[no-untyped-def]
     """Return the mean of rows that are spread evenly."""
     step = (rows + _SAMPLES - 1) // _SAMPLES
     total = zero()
     for i in range(0, rows, step):
-        total = add(total, get(values, i * columns + first, lanes))
+        total = add(total, get(values, start + i * columns, lanes))
     return mul(total, fill(np.float32(1 / ((rows + step - 1) // step))))
 
 
@@ -47,29 +47,48 @@ def batch_moments(x, work, mean, squares):  # type: ignore[no-untyped-def]
 
     mean, squares: float64 (columns,); work: (3 * columns,).
     """
-    rows, columns = x.shape
     values = x.reshape(-1)
+    begin_moments(values, 0, x.shape[0], work, mean, squares)
+    add_moments(values, 0, x.shape[0], work, mean, squares)
+    finish_moments(x.shape[0], work, mean, squares)
+
+
+@helper
+def begin_moments(values, start, rows, work, mean, squares):  # type: ignore[no-untyped-def]
+    """Clear the sums, and guess the mean from these rows, whose elements begin at `start`."""
+    columns = mean.size
     mean[:] = 0.0
     squares[:] = 0.0
     for k in range(0, columns, LANES):
-        put(work, k, _guess(values, rows, columns, k, columns - k), columns - k)
+        put(work, k, _guess(values, start + k, rows, columns, columns - k), columns - k)
+
+
+@helper
+def add_moments(values, start, rows, work, mean, squares):  # type: ignore[no-untyped-def]
+    """Add distances of rows from the guess, and their squares, to the sums."""
+    columns = mean.size
     height = _strip(columns)
-    for start in range(0, rows, BLOCK):
+    for first in range(0, rows, BLOCK):
         work[columns:] = np.float32(0)
-        end = min(start + BLOCK, rows)
-        for top in range(start, end, height):
-            _add_moments(values, top, min(top + height, end), columns, work)
+        end = min(first + BLOCK, rows)
+        for top in range(first, end, height):
+            _add_strip(values, start, top, min(top + height, end), columns, work)
         for k in range(columns):
             mean[k] += work[columns + k]
             squares[k] += work[2 * columns + k]
-    for k in range(columns):
+
+
+@helper
+def finish_moments(rows, work, mean, squares):  # type: ignore[no-untyped-def]
+    """Turn the sums over so many rows to their mean, and the sum of squares around it."""
+    for k in range(mean.size):
         change = mean[k] / rows
         squares[k] -= change * mean[k]
         mean[k] = work[k] + change
 
 
 @helper
-def _add_moments(values, top, bottom, columns, work):  # type: ignore[no-untyped-def]
+def _add_strip(values, start, top, bottom, columns, work):  # type: ignore[no-untyped-def]
     """Add distances from the guess, and their squares, to the sums behind it in `work`."""
     for k in range(0, columns, LANES):
         lanes = columns - k
@@ -78,12 +97,13 @@ def _add_moments(values, top, bottom, columns, work):  # type: ignore[no-untyped
         # Two sums do not wait for each other.
         odd, more = zero(), zero()
         for i in range(top, bottom - 1, 2):
-            distance = sub(get(values, i * columns + k, lanes), centre)
+            at = start + i * columns + k
+            distance = sub(get(values, at, lanes), centre)
             even, squares = add(even, distance), fma(distance, distance, squares)
-            distance = sub(get(values, (i + 1) * columns + k, lanes), centre)
+            distance = sub(get(values, at + columns, lanes), centre)
             odd, more = add(odd, distance), fma(distance, distance, more)
         if (bottom - top) % 2 == 1:
-            distance = sub(get(values, (bottom - 1) * columns + k, lanes), centre)
+            distance = sub(get(values, start + (bottom - 1) * columns + k, lanes), centre)
             even, squares = add(even, distance), fma(distance, distance, squares)
         put(work, columns + k, add(even, odd), lanes)
         put(work, 2 * columns + k, add(squares, more), lanes)

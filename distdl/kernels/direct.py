@@ -6,6 +6,7 @@ product whose rows start `stride` pixels apart.
 
 import numpy as np
 
+from .batch_norm import _batch_moments, add_moments, begin_moments, finish_moments
 from .panels import pack
 from .registry import helper, inlined, kernel
 from .simd import LANES, LOWEST, fill, load, load_first, where_positive, zero
@@ -79,22 +80,28 @@ def _direct_forward(
     rows: np.ndarray,
     y: np.ndarray,
     taps: np.ndarray,
+    work: np.ndarray,
+    mean: np.ndarray,
+    squares: np.ndarray,
 ) -> None:
     results = np.empty((len(y), *extents(y, taps), y.shape[3]), y.dtype)
     results[...] = bias
     for i, j, out, seen in taps_of(x, results, w.shape[:2], before, stride, (1, 1)):
         results[*out] += x[seen] @ w[i, j]
     finish(results, relu, y, taps)
+    if mean.size and len(y):
+        _batch_moments(y.reshape(-1, mean.size), work, mean, squares)
 
 
-@kernel(reference=_direct_forward, types=("float32",), working=("packed", "padded", "rows"))
-def direct_forward(x, w, bias, relu, before, stride, packed, padded, rows, y, taps):  # type: ignore[no-untyped-def]
+@kernel(reference=_direct_forward, types=("float32",), working=("packed", "padded", "rows", "work"))
+def direct_forward(x, w, bias, relu, before, stride, packed, padded, rows, y, taps, work, mean, squares):  # type: ignore[no-untyped-def]
     """y = the convolution of x with w, + bias; negative results become 0 if `relu`.
 
     x (n, height, width, channels); w (kh, kw, channels, outputs); bias (outputs,); before: rows and columns
     of padding above and left of the image; y (n, out height, out width, outputs). If taps has channels, the
     greatest of each 2x2 window is written instead, and to taps its place: both (n, windows down, windows
-    across, outputs). Working memory: packed (panels of the outputs, kh * kw * channels, 16); padded (rows,
+    across, outputs). If mean has channels, it and `squares` get what `batch_moments` gives of y, if there is an
+    image. Working memory: work as there; packed (panels of the outputs, kh * kw * channels, 16); padded (rows,
     columns, channels), which holds an image and all that windows see around it; rows (4 * windows across, 16).
     """
     channels, outputs = x.shape[3], y.shape[3]
@@ -128,6 +135,14 @@ def direct_forward(x, w, bias, relu, before, stride, packed, padded, rows, y, ta
                         pair, i * columns * LANES, wide, columns, wide, fill(LOWEST),
                     )  # fmt: skip
                 _pool_pair(pair, columns, relu, c, places, c0, outputs, lanes)
+        if mean.size > 0:
+            # Image by image, while it is in the cache.
+            pixels = y.shape[1] * y.shape[2]
+            if n == 0:
+                begin_moments(c, 0, pixels, work, mean, squares)
+            add_moments(c, n * pixels * outputs, pixels, work, mean, squares)
+    if mean.size > 0 and len(y) > 0:
+        finish_moments(len(y) * y.shape[1] * y.shape[2], work, mean, squares)
 
 
 @inlined

@@ -127,6 +127,9 @@ CPU_KIND = "avx512" if _is_wide() else "avx2"
 ROWS = 12 if CPU_KIND == "avx512" else 6
 tile, tile_4, tile_1 = row_tile(ROWS), row_tile(4), row_tile(1)
 outer, outer_4, outer_3, outer_1 = outer_tile(ROWS), outer_tile(4), outer_tile(3), outer_tile(1)
+# A line of three pixels of three channels: three sums would wait for each other.
+outer_9 = outer_tile(9) if CPU_KIND == "avx512" else outer_3
+_NINE = 9 if CPU_KIND == "avx512" else 3
 
 
 @inlined
@@ -179,10 +182,13 @@ def outer_products(a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_
     left = rows - i
     if left == 0:
         return
+    if left % _NINE == 0:
+        nines = left // _NINE
+        outer_9(a, a0 + i, a_line, a_step, b, b0, b_step, lines, depth, c, c0 + i * c_row, c_row, lanes, adds, nines)
+        return
     if left % 3 == 0:
-        outer_3(
-            a, a0 + i, a_line, a_step, b, b0, b_step, lines, depth, c, c0 + i * c_row, c_row, lanes, adds, left // 3
-        )
+        threes = left // 3
+        outer_3(a, a0 + i, a_line, a_step, b, b0, b_step, lines, depth, c, c0 + i * c_row, c_row, lanes, adds, threes)
         return
     fours = left // 4
     outer_4(a, a0 + i, a_line, a_step, b, b0, b_step, lines, depth, c, c0 + i * c_row, c_row, lanes, adds, fours)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .batch_norm import _batch_input, input_rows
+from .batch_norm import _batch_input, _batch_moments, add_moments, begin_moments, finish_moments, input_rows
 from .registry import helper, kernel
 from .simd import LANES, LOWEST, add, fill, load, load_first, prefetch, store, zero
 from .taps import Pair
@@ -127,6 +127,9 @@ def _winograd_forward(
     lines: np.ndarray,
     y: np.ndarray,
     taps: np.ndarray,
+    work: np.ndarray,
+    mean: np.ndarray,
+    squares: np.ndarray,
 ) -> None:
     height, width = extents(y, taps)
     tiles = _tiles_of(x, before, (-(-height // 4), -(-width // 4)), 6)
@@ -135,17 +138,20 @@ def _winograd_forward(
     results = np.einsum("ai,bj,nhwabc,abck->nhiwjk", _A, _A, planes, weights, optimize=True)
     pixels = results.reshape(len(y), 4 * results.shape[1], 4 * results.shape[3], y.shape[3])[:, :height, :width] + bias
     finish(pixels, relu, y, taps)
+    if mean.size and len(y):
+        _batch_moments(y.reshape(-1, mean.size), work, mean, squares)
 
 
-@kernel(reference=_winograd_forward, types=("float32",), working=("v", "lines"))
-def winograd_forward(x, u, bias, relu, before, v, lines, y, taps):  # type: ignore[no-untyped-def]
+@kernel(reference=_winograd_forward, types=("float32",), working=("v", "lines", "work"))
+def winograd_forward(x, u, bias, relu, before, v, lines, y, taps, work, mean, squares):  # type: ignore[no-untyped-def]
     """y = the convolution of x with the weights that u was made of, + bias; negative results become 0 if `relu`.
 
     x (n, height, width, inputs); u as `winograd_weights` gives it; bias (outputs,); before: rows and columns
     of padding above and left of the image; y (n, out height, out width, outputs). If taps has channels, the
     greatest of each 2x2 window is written instead, and to taps its place: both (n, windows down, windows across,
-    outputs). Working memory: v (37, plane size of a block of tiles and of the greater number of channels, rounded
-    up to 16), lines (8 * 36 * 16,).
+    outputs). If mean has channels, it and `squares` get what `batch_moments` gives of y, if there is an image. Working
+    memory: v (37, plane size of a block of tiles and of the greater number of channels, rounded up to 16), lines
+    (8 * 36 * 16,), work as there.
     """
     height, width, inputs = x.shape[1:]
     rows, columns, outputs = y.shape[1:]
@@ -203,6 +209,13 @@ def winograd_forward(x, u, bias, relu, before, v, lines, y, taps):  # type: igno
                     write_output(
                         planes, at, plane, lines, start, floor, target, image, rows, columns, outputs, top, left, k
                     )
+            if mean.size > 0 and (first + t + 1) % (down * across) == 0:
+                # Image by image, while it is in the cache.
+                if n == 0:
+                    begin_moments(target, image, rows * columns, work, mean, squares)
+                add_moments(target, image, rows * columns, work, mean, squares)
+    if mean.size > 0 and tiles > 0:
+        finish_moments(len(y) * rows * columns, work, mean, squares)
 
 
 def _winograd_backward(
@@ -248,8 +261,8 @@ def _winograd_backward(
 
 def _behind_norm(dy: np.ndarray, y: np.ndarray, masked: bool, norm: np.ndarray) -> np.ndarray:
     gradient = np.empty_like(dy)
-    rows = [array.reshape(-1, norm.shape[1]) for array in (y, dy, gradient)]
-    _batch_input(*rows[:2], masked, norm, rows[2])
+    results, slopes, target = (array.reshape(-1, norm.shape[1]) for array in (y, dy, gradient))
+    _batch_input(results, slopes, masked, norm, target)
     return gradient
 
 
@@ -258,11 +271,11 @@ def winograd_backward(x, dy, y, masked, norm, taps, u, before, v, m, lines, room
     """The gradients of `winograd_forward`; those whose array is empty are left out.
 
     masked: a ReLU gave y, so dy counts only where y > 0; else y may be empty. norm: if it has channels, dy is the
-    gradient of a batch norm of y, whose gradient `batch_input` gives of this table. taps: if it has channels, dy is
-    the gradient of 2x2 windows whose greatest values they tell. u: the transform of the weights with inputs and
-    outputs exchanged. dx like x, added to what is there if `adds`; du (36, plane size of inputs and of outputs rounded up to 16); db (outputs
-    rounded up to 16,). Working memory: v and m (36, plane size), lines as there, room for an image of dy if there
-    is a norm (rows * columns * outputs,).
+    gradient of a batch norm of y, whose input gradient `batch_input` gives. taps: if it has channels, dy is the
+    gradient of 2x2 windows whose greatest values they tell. u: the transform of the weights with inputs and outputs
+    exchanged. dx like x, added to what is there if `adds`; du (36, plane size of inputs and of outputs rounded up to
+    16); db (outputs rounded up to 16,). Working memory: v and m (36, plane size), lines as there, room for an image of
+    dy if there is a norm (rows * columns * outputs,).
     """
     height, width, inputs = x.shape[1:]
     rows, columns, outputs = dy.shape[1:]

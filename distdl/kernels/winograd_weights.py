@@ -29,7 +29,8 @@ def winograd_weights(w, exchanged, part, lines, block, u):  # type: ignore[no-un
     """u = G w G', plane by plane as panels of sixteen outputs; of w with inputs and outputs `exchanged` if so told.
 
     w (3, 3, inputs, outputs), or (3, 3, outputs, inputs) if exchanged; part: first panel and the one behind the
-    last, only these are written; u (36, plane size of inputs and of outputs rounded up to 16). Working memory: lines (36 * 16,), block (9 * 16 * 16,).
+    last, only these are written; u (36, plane size of inputs and of outputs rounded up to 16). Working memory:
+    lines (36 * 16,), block (9 * 16 * 16,).
     """
     inputs, outputs = (w.shape[3], w.shape[2]) if exchanged else (w.shape[2], w.shape[3])
     source, target, plane = w.reshape(-1), u.reshape(-1), u.shape[1]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from ..core import checks
+from ..ops.batch import Moments
 from .activation import ReLU
 from .conv import Conv2d
 from .linear import Linear
@@ -41,6 +42,14 @@ def _joined(modules: list[Module], first: int) -> dict[str, bool]:
     return options
 
 
+def _meets_norm(modules: list[Module], first: int) -> bool:
+    """Say whether a module is a convolution whose result a batch norm takes: it can take the moments on the way."""
+    if type(modules[first]) is not Conv2d or first + 1 == len(modules):
+        return False
+    norm = modules[first + 1]
+    return type(norm) is BatchNorm2d and norm.takes_moments and _is_plain(modules[first]) and _is_plain(norm)
+
+
 class _Container(Module):
     """What modules that hold a list of modules share."""
 
@@ -75,7 +84,9 @@ class Sequential(_Container):
     """Modules applied one after another; without any, the identity.
 
     A ReLU directly behind a Conv2d, Linear or batch norm runs as part of it, where no hook looks on; so does a
-    MaxPool2d of 2x2 windows behind a Conv2d, with or without a ReLU between. What comes out is the same.
+    MaxPool2d of 2x2 windows behind a Conv2d, with or without a ReLU between. What comes out is the same. A Conv2d
+    directly before a BatchNorm2d takes the moments of its result while it writes it: the last bit may differ from
+    those that the norm would take.
 
     Args:
         modules: what to apply, first to last.
@@ -90,10 +101,16 @@ class Sequential(_Container):
     def forward(self, x: Any) -> Any:
         modules = list(self._modules.values())
         i = 0
+        moments: Moments | None = None
         while i < len(modules):
-            options = _joined(modules, i)
+            options: dict[str, Any] = _joined(modules, i)
+            step = 1 + len(options)
+            if moments is not None:
+                options["moments"], moments = moments, None
+            elif _meets_norm(modules, i):
+                options["moments"] = moments = Moments()
             x = modules[i](x, **options)
-            i += 1 + len(options)
+            i += step
         return x
 
 

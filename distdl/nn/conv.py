@@ -6,6 +6,7 @@ import numpy as np
 
 from ..autograd import Parameter, Tensor
 from ..core import checks
+from ..ops.batch import Moments
 from . import functional, init
 from .functional import Padding
 from .module import Module
@@ -58,9 +59,9 @@ class Conv2d(Module):
         self.bias = Parameter(np.zeros(out_channels, np.float32)) if bias else None
         init.default_(self.weight, self.bias)
 
-    def forward(self, x: Any, relu: bool = False, pool: bool = False) -> Tensor:
+    def forward(self, x: Any, relu: bool = False, pool: bool = False, moments: Moments | None = None) -> Tensor:
         place = self.stride, self.padding, self.dilation, self.groups
-        return functional.conv2d(x, self.weight, self.bias, *place, relu, pool, self.exact)
+        return functional.conv2d(x, self.weight, self.bias, *place, relu, pool, self.exact, moments)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"

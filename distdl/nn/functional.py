@@ -19,6 +19,7 @@ from ..ops import linear as linear_ops
 from ..ops import loss as loss_ops
 from ..ops import norm as norm_ops
 from ..ops import pool as pool_ops
+from ..ops.batch import Moments
 from .functional_loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from .functional_loss import cross_entropy as cross_entropy
 from .functional_loss import mse_loss as mse_loss
@@ -49,15 +50,17 @@ def conv2d(
     relu: bool = False,
     pool: bool = False,
     exact: bool = False,
+    moments: Moments | None = None,
 ) -> Tensor:
     """Cross-correlate images (n, h, w, in) with kernels (kh, kw, in // groups, out); see `Conv2d`.
 
-    In the same operation max(., 0) follows if `relu`, and then the maximum of 2x2 windows if `pool`.
+    In the same operation max(., 0) follows if `relu`, and then the maximum of 2x2 windows if `pool`. `moments` gets
+    those of the result if they can be taken on the way.
     """
     steps, gaps = checks.pair("stride", stride, 1), checks.pair("dilation", dilation, 1)
     pads = resolve_padding(padding, (weight.shape[0], weight.shape[1]), steps, gaps)
-    options = {"stride": steps, "padding": pads, "dilation": gaps, "groups": groups}
-    return apply(conv_ops.conv2d, as_tensor(x), weight, bias, **options, relu=relu, pool=pool, exact=exact)
+    options: dict[str, Any] = {"stride": steps, "padding": pads, "dilation": gaps, "groups": groups, "exact": exact}
+    return apply(conv_ops.conv2d, as_tensor(x), weight, bias, **options, relu=relu, pool=pool, moments=moments)
 
 
 def resolve_padding(
@@ -186,13 +189,16 @@ def normalize_batch(
     eps: float = 1e-5,
     relu: bool = False,
     add_up: Callable[[np.ndarray], Any] | None = None,
+    moments: Moments | None = None,
 ) -> Tensor:
     """Normalise the last axis by the batch's own statistics; max(., 0) of it if `relu`.
 
     Mean, (biased) variance and number of rows are written to `stats`, unless there are no rows. With `add_up`, which
-    adds up an array in place over some ranks, they are those of all rows there.
+    adds up an array in place over some ranks, they are those of all rows there. `moments`: those of x, if they were
+    found before.
     """
-    return apply(norm_ops.batch_norm, x, weight, bias, eps=eps, stats=stats, relu=relu, add_up=add_up)
+    options: dict[str, Any] = {"eps": eps, "stats": stats, "add_up": add_up, "moments": moments}
+    return apply(norm_ops.batch_norm, x, weight, bias, relu=relu, **options)
 
 
 def layer_norm(

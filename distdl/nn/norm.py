@@ -7,6 +7,7 @@ import numpy as np
 
 from ..autograd import Parameter, Tensor
 from ..core import checks
+from ..ops.batch import Moments
 from . import functional
 from .module import Module
 
@@ -47,25 +48,31 @@ class _BatchNorm(Module):
             self.register_buffer("running_var", np.ones(num_features, np.float32))
             self.register_buffer("num_batches_tracked", np.zeros((), np.int64))
 
-    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+    @property
+    def takes_moments(self) -> bool:
+        """Whether the next call normalises by the batch's own statistics, and may get them with it."""
+        return self.training or not self.track_running_stats
+
+    def forward(self, x: Tensor, relu: bool = False, moments: Moments | None = None) -> Tensor:
         self._check(x)
-        if not self.training and self.track_running_stats:
+        if not self.takes_moments:
             use = self.running_mean, self.running_var
             return functional.batch_norm(x, self.weight, self.bias, *use, eps=self.eps, relu=relu)
-        moments, rows = np.zeros((2, self.num_features), x.dtype), np.zeros(1)
+        taken, rows = np.zeros((2, self.num_features), x.dtype), np.zeros(1)
         y = functional.normalize_batch(
             x,
             self.weight,
             self.bias,
-            (*moments, rows),
+            (*taken, rows),
             eps=self.eps,
             relu=relu,
             add_up=self._add_up if self.training else None,
+            moments=moments,
         )
         count = rows.item()
         if self.training and self.track_running_stats and count > 1:
-            moments[1] *= count / (count - 1)
-            self._track(moments)
+            taken[1] *= count / (count - 1)
+            self._track(taken)
         return y
 
     _add_up: Callable[[np.ndarray], Any] | None = None

@@ -9,6 +9,26 @@ from ..kernels.team import MEMORY_BOUND, each_part
 Affine = tuple[np.ndarray, np.ndarray]
 
 
+Part = tuple[int, np.ndarray, np.ndarray]
+"""Of some rows: their number, the mean of each column, and the sum of squares around it."""
+
+
+class Moments:
+    """Mean and biased variance of each channel of a convolution's result, for the batch norm behind.
+
+    Attributes:
+        found: both, if the convolution has taken them while it wrote its result; else None.
+    """
+
+    def __init__(self) -> None:
+        self.found: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def moments_room(channels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the working memory of `batch_moments`, and memory for its results."""
+    return _work(3 * channels), np.empty(channels), np.empty(channels)
+
+
 def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and biased variance of each column of (rows, channels), in its type."""
     count, channels = rows.shape
@@ -17,19 +37,23 @@ def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         norm.moments(rows, mean, variance)
         return mean, variance
 
-    def measure(part: slice) -> tuple[int, np.ndarray, np.ndarray]:
-        mean, squares = np.empty(channels), np.empty(channels)
-        batch_norm.batch_moments(rows[part], _work(3 * channels), mean, squares)
-        return part.stop - part.start, mean, squares
+    def measure(part: slice) -> Part:
+        room = moments_room(channels)
+        batch_norm.batch_moments(rows[part], *room)
+        return part.stop - part.start, *room[1:]
 
-    (seen, mean, squares), *others = each_part(measure, count, MEMORY_BOUND * channels, are_summed=True)
+    return join_moments(each_part(measure, count, MEMORY_BOUND * channels, are_summed=True))
+
+
+def join_moments(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and biased variance of all rows, by the rule for groups (T. Chan, G. Golub, R. LeVeque, 1979)."""
+    (seen, mean, squares), *others = parts
     for more, other, other_squares in others:
-        # The rule for groups (T. Chan, G. Golub, R. LeVeque, 1979).
         change, share = other - mean, more / (seen + more)
         mean += change * share
         squares += other_squares + change * change * (seen * share)
         seen += more
-    return mean.astype(np.float32), (squares / count).astype(np.float32)
+    return mean.astype(np.float32), (squares / seen).astype(np.float32)
 
 
 def scale(rows: np.ndarray, mean: np.ndarray, factor: np.ndarray, shift: np.ndarray, relu: bool) -> np.ndarray:

@@ -9,7 +9,7 @@ from ..core import memory, settings
 from ..core.errors import ArgumentError
 from ..kernels.registry import dense
 from ..kernels.taps import Pair
-from .batch import InputGradient
+from .batch import InputGradient, Moments
 from .checking import IMAGES, bad_shape, check_images, check_like
 from .conv_algorithms import Algorithm, choose
 from .conv_ending import Ending
@@ -30,6 +30,7 @@ def conv2d(
     relu: bool = False,
     pool: bool = False,
     exact: bool = False,
+    moments: Moments | None = None,
 ) -> Any:
     """Cross-correlate images with weights, as PyTorch's Conv2d.
 
@@ -42,6 +43,7 @@ def conv2d(
         groups: the channels are cut into so many groups; outputs of a group see its inputs only.
         relu: whether max(., 0) follows.
         pool: whether the greatest value of each 2x2 window follows then; what no whole window holds is left out.
+        moments: gets those of the result, if they can be taken on the way.
         exact: leave Winograd's algorithm out, which rounds about ten times as much as the others.
 
     Returns:
@@ -51,7 +53,7 @@ def conv2d(
     exact = exact or settings.exact()
     geometry, algorithm = _plan(x.shape, w.shape, stride, padding, dilation, groups, x.dtype, exact, pool)
     x, w = dense(x), dense(w)
-    ending = Ending(geometry, x.dtype, relu, pool)
+    ending = Ending(geometry, x.dtype, relu, pool, moments)
     y = algorithm.forward(x, w, None if b is None else dense(b), ending)
 
     def backward(dy: np.ndarray, wanted: Any, behind: np.ndarray | InputGradient | None = None) -> Any:

@@ -8,6 +8,7 @@ from ..kernels.direct_weights import direct_weight_gradient
 from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
 from ..kernels.team import each_part
+from .batch import Part
 from .conv_ending import Ending
 from .conv_geometry import Geometry
 from .conv_parts import add_parts
@@ -32,13 +33,16 @@ class Direct:
     def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, ending: Ending) -> np.ndarray:
         bias = np.zeros(self.outputs, np.float32) if b is None else b
 
-        def convolve(part: slice) -> None:
+        def convolve(part: slice) -> Part:
+            room = ending.moments_room()
             packed = scratch("conv2d weights", (-(-self.outputs // LANES), self.g.depth, LANES), np.float32)
             pair = scratch("conv2d rows", (2 * self.g.out[1], LANES), np.float32)
             memory = packed, self._padded(), pair
-            direct_forward(x[part], w, bias, ending.relu, *self.place, *memory, ending.y[part], ending.taps[part])
+            into = ending.y[part], ending.taps[part]
+            direct_forward(x[part], w, bias, ending.relu, *self.place, *memory, *into, *room)
+            return (part.stop - part.start) * self.g.out[0] * self.g.out[1], *room[1:]
 
-        each_part(convolve, len(x), self.g.cost)
+        ending.join_moments(each_part(convolve, len(x), self.g.cost, are_summed=ending.moments is not None))
         return ending.y
 
     def backward(

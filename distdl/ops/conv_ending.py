@@ -4,7 +4,7 @@ import numpy as np
 
 from ..core import memory
 from ..core.errors import ArgumentError
-from .batch import InputGradient
+from .batch import InputGradient, Moments, Part, join_moments, moments_room
 from .conv_geometry import Geometry
 
 
@@ -17,9 +17,10 @@ class Ending:
         taps: where in each window its greatest value was; without channels if not `pool`.
         norm: the table of a batch norm behind (`InputGradient`), whose gradient is still to be computed; `relu` says
             then whether it is masked. Without channels if there is none.
+        moments: of y, for a batch norm behind, if they are wanted.
     """
 
-    def __init__(self, g: Geometry, dtype: np.dtype, relu: bool, pool: bool):
+    def __init__(self, g: Geometry, dtype: np.dtype, relu: bool, pool: bool, moments: Moments | None = None):
         if pool and min(g.out) < 2:
             raise ArgumentError(f"the convolution's results (height, width = {g.out}) must be 2 or more to be pooled")
         self.relu, self.pool = relu, pool
@@ -28,12 +29,23 @@ class Ending:
         self.y = memory.empty(shape, dtype)
         self.taps = memory.empty(shape if pool else (g.images[0], 0, 0, 0), dtype)
         self.norm = np.empty((0, 0), dtype)
+        self.moments = moments
 
     def part(self, y: np.ndarray, taps: np.ndarray) -> "Ending":
         """Return the same ending for other arrays."""
         ending = Ending.__new__(Ending)
-        ending.relu, ending.pool, ending.y, ending.taps, ending.norm = self.relu, self.pool, y, taps, self.norm
+        ending.relu, ending.pool, ending.y, ending.taps = self.relu, self.pool, y, taps
+        ending.norm, ending.moments = self.norm, None
         return ending
+
+    def moments_room(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return memory for the moments of a part; without channels if they are not wanted."""
+        return moments_room(0 if self.moments is None else self.y.shape[3])
+
+    def join_moments(self, parts: list[Part]) -> None:
+        """Join the moments of the parts' images, if they are wanted and there are some."""
+        if self.moments is not None and self.y.size:
+            self.moments.found = join_moments(parts)
 
     def joined(
         self, dy: np.ndarray, behind: np.ndarray | InputGradient | None, joins_norm: bool

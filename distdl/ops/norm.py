@@ -27,6 +27,7 @@ def batch_norm(
     use: Moments | None = None,
     relu: bool = False,
     add_up: Callable[[np.ndarray], Any] | None = None,
+    moments: batch.Moments | None = None,
 ) -> Any:
     """(x - mean) / sqrt(variance + eps) * weight + bias over all axes but the last (S. Ioffe, C. Szegedy, 2015).
 
@@ -40,6 +41,7 @@ def batch_norm(
         relu: whether max(., 0) follows.
         add_up: adds up an array of float64 in place over all who normalise by common statistics: called once, with
             the moments, and once in the backward pass, if the gradient of x is wanted.
+        moments: those of x, if they were found before.
     """
     channels = _check(x, x.shape[-1:], weight, bias)[0]
     rows = dense(x).reshape(-1, channels)
@@ -48,6 +50,8 @@ def batch_norm(
         mean, variance = (np.array(moment, x.dtype) for moment in use)
     elif add_up is not None:
         count, mean, variance = _common_moments(rows, add_up)
+    elif moments is not None and moments.found is not None:
+        mean, variance = moments.found
     elif count:
         mean, variance = batch.moments(rows)
     else:

@@ -56,9 +56,7 @@ def op(function: Function) -> Function: ...
 def op(
     *, reads_inputs: bool = True, joins_relu: bool = False, joins_norm: bool = False
 ) -> Callable[[Function], Function]: ...
-def op(
-    function: Any = None, *, reads_inputs: bool = True, joins_relu: bool = False, joins_norm: bool = False
-) -> Any:
+def op(function: Any = None, *, reads_inputs: bool = True, joins_relu: bool = False, joins_norm: bool = False) -> Any:
     """Register an operation.
 
     Args:

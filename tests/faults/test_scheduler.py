@@ -10,7 +10,7 @@ from distdl.core.exit_codes import REQUEUE
 from distdl.train.checkpoint import list_checkpoints, verify_checkpoint
 from tests.faults.running import Fit
 from tests.faults.training import STEPS
-from tests.jobs.launching import strays
+from tests.jobs.launching import strays, wait_for
 
 pytestmark = pytest.mark.job
 
@@ -44,3 +44,12 @@ def test_a_fit_that_is_told_to_leave_goes_on_to_the_same_bits(binaries, tmp_path
     assert resumed.wait() == 0, resumed.text
     assert resumed.steps == list(range(last + 1, STEPS + 1))
     assert resumed.digest == expected
+
+
+def test_a_rank_that_is_told_after_its_fit_ends_well(binaries, tmp_path):
+    """It has nothing to save, and SIGUSR1 is no reason to die."""
+    fit = Fit(binaries, 2, tmp_path, options={"DISTDL_TEST_LINGER": "2"})
+    wait_for(lambda: fit.digest, 60)
+    for process in fit.ranks():
+        os.kill(process, signal.SIGUSR1)
+    assert fit.wait() == 0, fit.text

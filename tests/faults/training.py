@@ -1,7 +1,8 @@
 """A reproducible fit that can be killed and taken up again at any moment; it prints the digest of what it ends with.
 
 Arguments: the directory of checkpoints, steps between two of them, seconds that each step is held up. Environment:
-DISTDL_TEST_ON_ERROR, what is done when a checkpoint cannot be written; DISTDL_TEST_SLOW_WRITE, seconds of each write.
+DISTDL_TEST_ON_ERROR, what is done when a checkpoint cannot be written; DISTDL_TEST_SLOW_WRITE, seconds of each write;
+DISTDL_TEST_LINGER, seconds before the end.
 """
 
 import os
@@ -64,6 +65,7 @@ def main(directory, every, seconds):
         on_checkpoint_error=on_error,
     )  # fmt: skip
     trainer.comm.print("digest", parallel.digest(trainer.model))
+    time.sleep(float(os.environ.get("DISTDL_TEST_LINGER", "0")))
 
 
 if __name__ == "__main__":

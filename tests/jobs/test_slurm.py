@@ -63,9 +63,12 @@ def test_a_job_is_queued_again_before_its_time_is_over(slurm, tmp_path, binaries
         **dict.fromkeys(ALLOW_ROOT, "1"),
     )
     # Cancelled jobs and failed ones stay as they are: then there is no use in waiting.
-    wait_for(lambda: slurm.job(number)[0] not in UNDER_WAY, 120)
+    wait_for(lambda: slurm.job(number)[0] not in UNDER_WAY, 240)
     text = (tmp_path / "job.out").read_text() + (tmp_path / "jobs" / "distdl" / "output.txt").read_text()
-    assert slurm.job(number) == ("COMPLETED", 1), text + slurm.log()
+    state, restarts = slurm.job(number)
+    assert state == "COMPLETED", text + slurm.log()
+    # More often where the machine is so slow that notice comes again.
+    assert restarts >= 1
     last = int(re.search(r"SIGUSR1 on rank \d: leaving with exit code 75, to go on from step (\d+)", text)[1])
     assert f"going on after step {last}" in text
     assert re.findall(r"^step (\d+)$", text, re.MULTILINE) == [str(step) for step in range(1, 41)]

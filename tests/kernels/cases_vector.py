@@ -52,6 +52,12 @@ def endings(y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(y, none(y.dtype))] + ([pooled(y)] if min(y.shape[1:3]) > 1 else [])
 
 
+def moments(y: np.ndarray, taps: np.ndarray) -> Draw:
+    """Yield memory for no moments, and for those of a result that is not pooled."""
+    for channels in (0,) if taps.size else (0, y.shape[3]):
+        yield np.empty(3 * channels, y.dtype), np.zeros(channels), np.zeros(channels)
+
+
 def windowed(rng: Generator, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return gradients of 2x2 windows, and drawn taps."""
     gradient, taps = pooled(dy)
@@ -66,7 +72,8 @@ def direct_forward(rng: Generator, dtype: Any) -> Draw:
             memory = np.empty((*padded(x, w, place, y), x.shape[3]), dtype)
             for result, taps in endings(y):
                 rows = np.empty((4 * result.shape[2], LANES), dtype)
-                yield x, w, normal(rng, dtype, w.shape[3]), relu, *place, packed, memory, rows, result, taps
+                for taken in moments(result, taps):
+                    yield x, w, normal(rng, dtype, w.shape[3]), relu, *place, packed, memory, rows, result, taps, *taken
 
 
 @case
@@ -108,7 +115,9 @@ def planes(count: int, channels: int) -> np.ndarray:
 
 def transformed(rng: Generator, dtype: Any, inputs: int, outputs: int) -> np.ndarray:
     u = np.zeros((winograd.PLANES, winograd.plane_size(inputs, whole(outputs))), dtype)
-    weights.winograd_weights(normal(rng, dtype, 3, 3, inputs, outputs), False, (0, whole(outputs) // LANES), lines(), block(), u)
+    weights.winograd_weights(
+        normal(rng, dtype, 3, 3, inputs, outputs), False, (0, whole(outputs) // LANES), lines(), block(), u
+    )
     return u
 
 
@@ -158,7 +167,8 @@ def winograd_forward(rng: Generator, dtype: Any) -> Draw:
         for relu in (False, True):
             # Of equal values, as where windows lie outside the image, rounding chooses.
             for result, taps in endings(y)[: 1 if max(before) > 1 else 2]:
-                yield x, u, normal(rng, dtype, y.shape[3]), relu, before, memory, lines(), result, taps
+                for taken in moments(result, taps):
+                    yield x, u, normal(rng, dtype, y.shape[3]), relu, before, memory, lines(), result, taps, *taken
 
 
 @case

@@ -10,6 +10,7 @@ import pytest
 import distdl
 from distdl import data, nn, optim, train
 from distdl.core.errors import ArgumentError
+from distdl.core.signals import note
 from distdl.train.checkpoint import list_checkpoints, read_checkpoint
 from distdl.train.notice import Notice
 
@@ -80,6 +81,20 @@ def test_a_signal_at_the_end_of_an_epoch(tmp_path):
     assert caught.value.step == 4
     assert read_checkpoint(list_checkpoints(tmp_path)[0]).state["epoch"] == 1
     assert len(make_trainer(Tell(0, signal.SIGTERM)).fit(images(), 2, 12, checkpoints=tmp_path, resume="auto")) == 2
+
+
+def test_a_signal_before_the_fit_is_kept_for_it(tmp_path):
+    before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    try:
+        note(signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with pytest.raises(train.Preempted) as caught:
+            make_trainer().fit(images(), 2, 12, checkpoints=tmp_path)
+        assert (caught.value.step, caught.value.reason) == (2, "SIGUSR1 on rank 0")
+        # It was for one fit.
+        assert len(make_trainer().fit(images(), 2, 12, checkpoints=tmp_path, resume="auto")) == 2
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.parametrize("limit", [1e-9, timedelta(microseconds=1)])
