@@ -9,10 +9,10 @@ import numpy as np
 from .batch_norm import _batch_moments, add_moments, begin_moments, finish_moments
 from .panels import pack
 from .registry import helper, inlined, kernel
-from .simd import LANES, LOWEST, fill, load, load_first, where_positive, zero
+from .simd import LANES, LOWEST, fill, load, where_positive, zero
 from .taps import Pair
 from .taps import taps as taps_of
-from .tiles import get, products, put
+from .tiles import PANELS, get, products, put
 from .windows import begin, extents, finish, gradient_at, put_greatest
 
 
@@ -116,23 +116,25 @@ def direct_forward(x, w, bias, relu, before, stride, packed, padded, rows, y, ta
     pack(w.reshape(w.shape[0] * depth, outputs), packed)
     for n in range(x.shape[0]):
         pad_image(x, n, before, padded)
-        for panel in range(packed.shape[0]):
-            first = panel * LANES
-            lanes = min(LANES, outputs - first)
-            start = load_first(bias, first, lanes)
-            b0 = first * w.shape[0] * depth
+        step = 1 if pooled else PANELS
+        for panel in range(0, packed.shape[0], step):
+            panels = min(step, packed.shape[0] - panel)
+            first, last = panel * LANES, (panel + panels - 1) * LANES
+            lanes = min(LANES, outputs - last)
+            start, more = get(bias, first, outputs - first), get(bias, last, outputs - last)
+            b0, b_next = first * w.shape[0] * depth, w.shape[0] * depth * LANES
             for oy in range(y.shape[1]):
                 c0 = (n * y.shape[1] + oy) * y.shape[2] * outputs + first
                 if not pooled:
                     products(
-                        a, oy * a_step, a_row, line, b, b0, wide, w.shape[0], depth, start,
-                        c, c0, outputs, columns, lanes, floor,
+                        a, oy * a_step, a_row, line, b, b0, b_next, wide, w.shape[0], depth, start, more,
+                        c, c0, outputs, columns, lanes, floor, panels,
                     )  # fmt: skip
                     continue
                 for i in range(2):
                     products(
-                        a, (2 * oy + i) * a_step, a_row, line, b, b0, wide, w.shape[0], depth, start,
-                        pair, i * columns * LANES, wide, columns, wide, fill(LOWEST),
+                        a, (2 * oy + i) * a_step, a_row, line, b, b0, b_next, wide, w.shape[0], depth, start, more,
+                        pair, i * columns * LANES, wide, columns, wide, fill(LOWEST), panels,
                     )  # fmt: skip
                 _pool_pair(pair, columns, relu, c, places, c0, outputs, lanes)
         if mean.size > 0:
@@ -223,9 +225,11 @@ def direct_input_gradient(dy, y, masked, taps, w, before, stride, packed, padded
     _pack_phases(w, stride, packed)
     for n in range(dx.shape[0]):
         pad_gradient(dy, y, masked, taps, n, (above, aside), padded)
-        b0 = np.int64(0)
-        for first in range(0, channels, LANES):
-            lanes = min(LANES, channels - first)
+        for first in range(0, channels, PANELS * LANES):
+            panels = min(PANELS, -(-(channels - first) // LANES))
+            lanes = min(LANES, channels - first - (panels - 1) * LANES)
+            b_next = w.shape[0] * w.shape[1] * outputs * LANES
+            b0 = first // LANES * b_next
             for ry in range(stride[0]):
                 # Row h of the input has phase ry if h = q * stride + ry - before; q0 is the first q in the image.
                 lines, q0 = _taps_of(w.shape[0], stride[0], ry), -((ry - before[0]) // stride[0])
@@ -241,21 +245,7 @@ def direct_input_gradient(dy, y, masked, taps, w, before, stride, packed, padded
                             a0 = a1 + (q0 + (h - top) // stride[0]) * line
                             c0 = ((n * height + h) * width + left) * channels + first
                             products(
-                                a,
-                                a0,
-                                outputs,
-                                line,
-                                packed,
-                                b0,
-                                wide,
-                                lines,
-                                depth,
-                                start,
-                                c,
-                                c0,
-                                c_row,
-                                count,
-                                lanes,
-                                floor,
-                            )
+                                a, a0, outputs, line, packed, b0, b_next, wide, lines, depth, start, start,
+                                c, c0, c_row, count, lanes, floor, panels,
+                            )  # fmt: skip
                     b0 += lines * depth * LANES

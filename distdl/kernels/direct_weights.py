@@ -7,7 +7,7 @@ from .registry import helper, kernel
 from .simd import LANES, add, fill, store, where_equal, where_positive, zero
 from .taps import Pair
 from .taps import taps as taps_of
-from .tiles import get, outer_products, put
+from .tiles import PANELS, get, outer_products, put
 from .windows import begin
 
 
@@ -84,6 +84,7 @@ def direct_weight_gradient(x, dy, y, masked, taps, before, stride, padded, rows,
     size = 2 if taps.shape[3] else 1
     lines, columns = dy.shape[1] * size, dy.shape[2] * size
     a, b, c = padded.reshape(-1), rows.reshape(-1), dw.reshape(-1)
+    wide = np.int64(LANES)
     if len(x) == 0:
         c[:] = 0
     db[:] = 0
@@ -93,23 +94,11 @@ def direct_weight_gradient(x, dy, y, masked, taps, before, stride, padded, rows,
             _window_rows(dy, taps, n, rows, db)
         else:
             _gradient_rows(dy, y, masked, n, rows, db)
-        for first in range(0, outputs, LANES):
-            lanes = min(LANES, outputs - first)
+        for first in range(0, outputs, PANELS * LANES):
+            panels = min(PANELS, -(-(outputs - first) // LANES))
+            lanes = min(LANES, outputs - first - (panels - 1) * LANES)
             for i in range(kh):
                 outer_products(
-                    a,
-                    i * line,
-                    stride[0] * line,
-                    step,
-                    b,
-                    first,
-                    rows.shape[1],
-                    lines,
-                    columns,
-                    c,
-                    i * kw * channels * outputs + first,
-                    outputs,
-                    kw * channels,
-                    lanes,
-                    n > 0,
-                )
+                    a, i * line, stride[0] * line, step, b, first, wide, rows.shape[1], lines, columns,
+                    c, i * kw * channels * outputs + first, outputs, kw * channels, lanes, n > 0, panels,
+                )  # fmt: skip

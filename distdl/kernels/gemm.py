@@ -6,10 +6,10 @@ as a BLAS' may.
 
 import numpy as np
 
-from .registry import kernel
-from .simd import LANES, LOWEST, add, fill, load_first, store, transpose, where_positive, zero
+from .registry import helper, kernel
+from .simd import LANES, LOWEST, add, fill, store, transpose, where_positive, zero
 from .sums import BLOCK
-from .tiles import ROWS, get, outer_products, products, put
+from .tiles import PANELS, ROWS, get, outer_products, products, put
 
 Part = tuple[int, int]
 
@@ -30,30 +30,39 @@ def _linear_forward(
 def linear_forward(x, w, bias, relu, part, packed, y):  # type: ignore[no-untyped-def]
     """y = x w + bias, and 0 for negative results if `relu`, in the columns part[0] to part[1].
 
-    x (rows, inputs), w (inputs, outputs), bias (outputs,), packed: working memory (inputs, 16).
+    x (rows, inputs), w (inputs, outputs), bias (outputs,), packed: working memory (panels of a tile, inputs, 16).
     """
     inputs, outputs = w.shape
     rows = len(x)
     none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
     a, weights, panel, c = x.reshape(-1), w.reshape(-1), packed.reshape(-1), y.reshape(-1)
     floor = fill(np.float32(0) if relu else LOWEST)
-    for first in range(part[0], part[1], LANES):
-        lanes = min(LANES, part[1] - first)
-        start = load_first(bias, first, lanes)
+    for first in range(part[0], part[1], PANELS * LANES):
+        panels, lanes = _panels(first, part[1])
+        last = first + (panels - 1) * LANES
+        start, more = get(bias, first, part[1] - first), get(bias, last, lanes)
         if lanes == LANES and rows < ROWS:
             # So few rows do not pay for a copy.
             products(
-                a, none, inputs, none, weights, first, outputs, once, inputs, start,
-                c, first, outputs, rows, lanes, floor,
+                a, none, inputs, none, weights, first, wide, outputs, once, inputs, start, more,
+                c, first, outputs, rows, lanes, floor, panels,
             )  # fmt: skip
             continue
-        for i in range(inputs):
-            at = i * outputs + first
-            row = get(weights, at, lanes)
-            store(panel, i * LANES, row)
+        for k in range(first, last + 1, LANES):
+            for i in range(inputs):
+                row = get(weights, i * outputs + k, part[1] - k)
+                store(panel, ((k - first) // LANES * inputs + i) * LANES, row)
         products(
-            a, none, inputs, none, panel, none, wide, once, inputs, start, c, first, outputs, rows, lanes, floor
+            a, none, inputs, none, panel, none, inputs * LANES, wide, once, inputs, start, more,
+            c, first, outputs, rows, lanes, floor, panels,
         )  # fmt: skip
+
+
+@helper
+def _panels(first, end):  # type: ignore[no-untyped-def]
+    """Return how many panels a tile takes from column `first` on, and the lanes of the last."""
+    panels = min(PANELS, -(-(end - first) // LANES))
+    return panels, min(LANES, end - first - (panels - 1) * LANES)
 
 
 def _linear_input_gradient(dy: np.ndarray, w: np.ndarray, part: Part, packed: np.ndarray, dx: np.ndarray) -> None:
@@ -64,19 +73,22 @@ def _linear_input_gradient(dy: np.ndarray, w: np.ndarray, part: Part, packed: np
 def linear_input_gradient(dy, w, part, packed, dx):  # type: ignore[no-untyped-def]
     """dx = dy w' in the columns part[0] to part[1].
 
-    dy (rows, outputs), w (inputs, outputs), packed: working memory (outputs rounded up to 16, 16).
+    dy (rows, outputs), w (inputs, outputs), packed: working memory (panels of a tile, outputs rounded up to 16, 16).
     """
     inputs, outputs = w.shape
     a, weights, panel, c = dy.reshape(-1), w.reshape(-1), packed.reshape(-1), dx.reshape(-1)
     none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
-    for first in range(part[0], part[1], LANES):
-        lanes = min(LANES, part[1] - first)
-        for k in range(0, outputs, LANES):
-            columns = min(LANES, outputs - k)
-            transpose(weights, first * outputs + k, outputs, lanes, columns, panel, k * LANES)
+    b_next = -(-outputs // LANES) * LANES * LANES
+    for first in range(part[0], part[1], PANELS * LANES):
+        panels, lanes = _panels(first, part[1])
+        for number in range(panels):
+            row = first + number * LANES
+            for k in range(0, outputs, LANES):
+                columns, target = min(LANES, outputs - k), number * b_next + k * LANES
+                transpose(weights, row * outputs + k, outputs, min(LANES, part[1] - row), columns, panel, target)
         products(
-            a, none, outputs, none, panel, none, wide, once, outputs, zero(), c, first, inputs, len(dy), lanes,
-            fill(LOWEST),
+            a, none, outputs, none, panel, none, b_next, wide, once, outputs, zero(), zero(), c, first, inputs, len(dy),
+            lanes, fill(LOWEST), panels,
         )  # fmt: skip
 
 
@@ -96,6 +108,7 @@ def linear_weight_gradient(x, dy, part, packed, strip, dw):  # type: ignore[no-u
     inputs, outputs = dw.shape
     a, gradients, panels, c = x.reshape(-1), dy.reshape(-1), packed.reshape(-1), dw.reshape(-1)
     none, once, wide, tall = np.int64(0), np.int64(1), np.int64(LANES), np.int64(ROWS)
+    next_panel = np.int64(DEPTH * LANES)
     if len(x) == 0:
         c[part[0] * outputs : part[1] * outputs] = 0
     for start in range(0, len(x), DEPTH):
@@ -111,11 +124,11 @@ def linear_weight_gradient(x, dy, part, packed, strip, dw):  # type: ignore[no-u
             # As it lies, a strip of x would meet itself in the first-level cache, whose sets repeat every 4 KiB.
             for d in range(depth):
                 store(strip, d * ROWS, get(a, (start + d) * inputs + i, inputs - i))
-            for first in range(0, outputs, LANES):
-                lanes = min(LANES, outputs - first)
+            for first in range(0, outputs, PANELS * LANES):
+                count, lanes = _panels(first, outputs)
                 outer_products(
-                    strip, none, none, tall, panels, first * DEPTH, wide, once, depth,
-                    c, i * outputs + first, outputs, rows, lanes, start > 0,
+                    strip, none, none, tall, panels, first * DEPTH, next_panel, wide, once, depth,
+                    c, i * outputs + first, outputs, rows, lanes, start > 0, count,
                 )  # fmt: skip
 
 

@@ -1,10 +1,12 @@
 """The innermost loop of every matrix product and convolution: a tile of sums that stays in registers.
 
-A tile is `rows` results by sixteen columns, one vector a row. Its sums run over the depth in one
-fixed order, each in its own lane, so a result depends neither on the tile's height nor on its
-neighbours: bits do not change with the number of rows that are computed together.
+A tile is `rows` results by sixteen columns, a panel, one vector a row; or by two panels, side by side, where
+there are registers for it (`PANELS`): each value of a is then spread for two multiplications, and loads are no
+longer what limits. Sums run over the depth in one fixed order, each in its own lane, so a result depends neither
+on the tile's extents nor on its neighbours: bits do not change with what is computed together.
 """
 
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -27,60 +29,93 @@ _NAMES = {
 }
 
 _ROWS_SOURCE = """
-def row_tile_{rows}(a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_row, lanes, floor, tiles):
-    for number in range(tiles):
-        row = b0
-        {start}
-        for j in range(lines):
-            at = a0 + j * a_line
-            for k in range(depth):
-                columns = load(b, row)
-                {accumulate}
-                at += 1
-                row += b_step
-        if lanes == 16:
-            {store}
-        else:
-            {store_first}
-        a0 += {rows} * a_row
-        c0 += {rows} * c_row
+def row_tile_{rows}(
+    a, a0, a_row, a_line, b, b0, b_next, b_step, lines, depth, start, more, c, c0, c_row, lanes, floor, tiles, panels
+):
+    {pair}
+    {single}
+"""
+
+_ROWS_BODY = """
+for number in range(tiles):
+    row = b0
+    {start}
+    for j in range(lines):
+        at = a0 + j * a_line
+        for k in range(depth):
+            {columns}
+            {accumulate}
+            at += 1
+            row += b_step
+    {store_before}
+    if lanes == 16:
+        {store}
+    else:
+        {store_first}
+    a0 += {rows} * a_row
+    c0 += {rows} * c_row
 """
 
 _OUTER_SOURCE = """
-def outer_tile_{rows}(a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, lanes, adds, tiles):
-    for number in range(tiles):
-        row = b0
-        {clear}
-        for j in range(lines):
-            at = a0 + j * a_line
-            for k in range(depth):
-                columns = load(b, row)
-                {accumulate_outer}
-                at += a_step
-                row += b_step
-        if lanes == 16:
-            if adds:
-                {add}
-            {put}
-        else:
-            if adds:
-                {add_first}
-            {put_first}
-        a0 += {rows}
-        c0 += {rows} * c_row
+def outer_tile_{rows}(
+    a, a0, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c0, c_row, lanes, adds, tiles, panels
+):
+    {pair}
+    {single}
 """
 
+_OUTER_BODY = """
+for number in range(tiles):
+    row = b0
+    {clear}
+    for j in range(lines):
+        at = a0 + j * a_line
+        for k in range(depth):
+            {columns}
+            {accumulate_outer}
+            at += a_step
+            row += b_step
+    if adds:
+        {add_before}
+    {put_before}
+    if lanes == 16:
+        if adds:
+            {add}
+        {put}
+    else:
+        if adds:
+            {add_first}
+        {put_first}
+    a0 += {rows}
+    c0 += {rows} * c_row
+"""
+
+# Of each row: `s` are the sums of the last panel, `t` those of the one before if there are two.
 _LINES = {
-    "start": "s{r} = start",
+    "start": "s{r} = {start}",
     "clear": "s{r} = zero()",
     "accumulate": "s{r} = fma(spread(a, at + {r} * a_row), columns, s{r})",
     "accumulate_outer": "s{r} = fma(spread(a, at + {r}), columns, s{r})",
-    "add": "s{r} = add(load(c, c0 + {r} * c_row), s{r})",
-    "add_first": "s{r} = add(load_first(c, c0 + {r} * c_row, lanes), s{r})",
-    "store": "store(c, c0 + {r} * c_row, at_least(s{r}, floor))",
-    "store_first": "store_first(c, c0 + {r} * c_row, at_least(s{r}, floor), lanes)",
-    "put": "store(c, c0 + {r} * c_row, s{r})",
-    "put_first": "store_first(c, c0 + {r} * c_row, s{r}, lanes)",
+    "add": "s{r} = add(load(c, {last} + {r} * c_row), s{r})",
+    "add_first": "s{r} = add(load_first(c, {last} + {r} * c_row, lanes), s{r})",
+    "store": "store(c, {last} + {r} * c_row, at_least(s{r}, floor))",
+    "store_first": "store_first(c, {last} + {r} * c_row, at_least(s{r}, floor), lanes)",
+    "put": "store(c, {last} + {r} * c_row, s{r})",
+    "put_first": "store_first(c, {last} + {r} * c_row, s{r}, lanes)",
+    "store_before": "pass",
+    "add_before": "pass",
+    "put_before": "pass",
+}
+
+_PAIR_LINES = {
+    **_LINES,
+    "start": "t{r} = start; s{r} = more",
+    "clear": "t{r} = zero(); s{r} = zero()",
+    "accumulate": "v = spread(a, at + {r} * a_row); t{r} = fma(v, before, t{r}); s{r} = fma(v, columns, s{r})",
+    "accumulate_outer": "v = spread(a, at + {r}); t{r} = fma(v, before, t{r}); s{r} = fma(v, columns, s{r})",
+    "store_before": "store(c, c0 + {r} * c_row, at_least(t{r}, floor))",
+    "add_before": "t{r} = add(load(c, c0 + {r} * c_row), t{r})",
+    "put_before": "store(c, c0 + {r} * c_row, t{r})",
 }
 
 
@@ -92,10 +127,22 @@ def _is_wide() -> bool:
     return bool(binding.get_host_cpu_features().get("avx512f")) and not config.CPU_NAME
 
 
-def _compile(source: str, name: str, rows: int) -> Callable[..., None]:
-    text = {key: "; ".join(line.format(r=r) for r in range(rows)) for key, line in _LINES.items()}
+def _body(text: str, lines: dict[str, str], rows: int, **names: str) -> str:
+    """Return the loop over tiles for one panel or two, as it stands in a function."""
+    written = {key: "; ".join(line.format(r=r, **names) for r in range(rows)) for key, line in lines.items()}
+    return text.format(**written, rows=rows, **{"columns": names["columns"]})
+
+
+def _compile(source: str, body: str, name: str, rows: int) -> Callable[..., None]:
+    single = _body(body, _LINES, rows, start="start", last="c0", columns="columns = load(b, row)")
+    pair = ""
+    if PANELS == 2:
+        columns = "before = load(b, row); columns = load(b, row + b_next)"
+        pair = _body(body, _PAIR_LINES, rows, last=f"c0 + {LANES}", columns=columns)
+        pair = "if panels == 2:\n" + textwrap.indent(pair + "return\n", "    ")
     scope: dict[str, Any] = dict(_NAMES, __name__=__name__)
-    exec(source.format(**text, rows=rows), scope)
+    parts = {key: textwrap.indent(text, "    ").lstrip() for key, text in (("pair", pair), ("single", single))}
+    exec(source.format(rows=rows, **parts), scope)
     compiled: Callable[..., None] = helper(scope[f"{name}_{rows}"])
     return compiled
 
@@ -103,27 +150,29 @@ def _compile(source: str, name: str, rows: int) -> Callable[..., None]:
 def row_tile(rows: int) -> Callable[..., None]:
     """Compile tiles whose rows are places of a: c[r, lane] = max(floor, start + sum of a[r, j, k] * b[j, k, lane]).
 
-    The function takes (a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_row, lanes, floor,
-    tiles). Arrays are flat; a0, b0, c0 are where the first elements lie. Row r reads a[a0 + r * a_row +
-    j * a_line + k] for j < lines, k < depth; b advances by b_step at each. `start` and `floor` are
-    vectors; so many `lanes` are written, and so many tiles, one below the other.
+    The function takes (a, a0, a_row, a_line, b, b0, b_next, b_step, lines, depth, start, more, c, c0, c_row, lanes,
+    floor, tiles, panels). Arrays are flat; a0, b0, c0 are where the first elements lie. Row r reads a[a0 + r * a_row +
+    j * a_line + k] for j < lines, k < depth; b advances by b_step at each. `start` and `floor` are vectors; so many
+    `lanes` are written, and so many tiles, one below the other. If there are two panels (not more than `PANELS`), the
+    second one's b lies b_next further, its c beside the first one's; `more` is its start, and `lanes` are its own.
     """
-    return _compile(_ROWS_SOURCE, "row_tile", rows)
+    return _compile(_ROWS_SOURCE, _ROWS_BODY, "row_tile", rows)
 
 
 def outer_tile(rows: int) -> Callable[..., None]:
     """Compile tiles whose rows are neighbours in a: c[r, lane] = sum of a[j, k, r] * b[j, k, lane], + c if `adds`.
 
-    The function takes (a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, lanes, adds,
-    tiles): row r reads a[a0 + r + j * a_line + k * a_step]; the rest as in `row_tile`.
+    The function takes (a, a0, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c0, c_row, lanes, adds, tiles,
+    panels): row r reads a[a0 + r + j * a_line + k * a_step]; the rest as in `row_tile`.
     """
-    return _compile(_OUTER_SOURCE, "outer_tile", rows)
+    return _compile(_OUTER_SOURCE, _OUTER_BODY, "outer_tile", rows)
 
 
 # What the choice of algorithms goes by; AVX2 stands for all CPUs with 16 registers of eight floats.
 CPU_KIND = "avx512" if _is_wide() else "avx2"
 
-# The tallest tile whose sums, with one vector of b and one of a, fit the registers.
+# The most panels, and the rows of the tallest tile, whose sums fit the registers beside a value of a and a row of b.
+PANELS = 2 if CPU_KIND == "avx512" else 1
 ROWS = 12 if CPU_KIND == "avx512" else 6
 tile, tile_4, tile_1 = row_tile(ROWS), row_tile(4), row_tile(1)
 outer, outer_4, outer_3, outer_1 = outer_tile(ROWS), outer_tile(4), outer_tile(3), outer_tile(1)
@@ -155,43 +204,93 @@ def _whole_tiles(rows):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def products(a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_row, rows, lanes, floor):  # type: ignore[no-untyped-def]
+def products(
+    a, a0, a_row, a_line, b, b0, b_next, b_step, lines, depth, start, more, c, c0, c_row, rows, lanes, floor, panels
+):  # type: ignore[no-untyped-def]
     """Compute any number of rows as `row_tile` does; the last tiles may overlap, which gives the same values twice."""
     whole = _whole_tiles(rows)
-    tile(a, a0, a_row, a_line, b, b0, b_step, lines, depth, start, c, c0, c_row, lanes, floor, whole)
+    tile(
+        a,
+        a0,
+        a_row,
+        a_line,
+        b,
+        b0,
+        b_next,
+        b_step,
+        lines,
+        depth,
+        start,
+        more,
+        c,
+        c0,
+        c_row,
+        lanes,
+        floor,
+        whole,
+        panels,
+    )
     i = whole * ROWS
     fours = (rows - i) // 4
     a1, c1 = a0 + i * a_row, c0 + i * c_row
-    tile_4(a, a1, a_row, a_line, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, floor, fours)
+    tile_4(
+        a,
+        a1,
+        a_row,
+        a_line,
+        b,
+        b0,
+        b_next,
+        b_step,
+        lines,
+        depth,
+        start,
+        more,
+        c,
+        c1,
+        c_row,
+        lanes,
+        floor,
+        fours,
+        panels,
+    )
     i += 4 * fours
     left = rows - i
     if left > 0 and rows >= 4:
-        a1, c1 = a0 + (rows - 4) * a_row, c0 + (rows - 4) * c_row
-        tile_4(a, a1, a_row, a_line, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, floor, min(left, 1))
+        a1, c1, once = a0 + (rows - 4) * a_row, c0 + (rows - 4) * c_row, min(left, 1)
+        tile_4(
+            a, a1, a_row, a_line, b, b0, b_next, b_step, lines, depth, start, more, c, c1, c_row, lanes, floor, once,
+            panels,
+        )  # fmt: skip
     elif left > 0:
         a1, c1 = a0 + i * a_row, c0 + i * c_row
-        tile_1(a, a1, a_row, a_line, b, b0, b_step, lines, depth, start, c, c1, c_row, lanes, floor, left)
+        tile_1(
+            a, a1, a_row, a_line, b, b0, b_next, b_step, lines, depth, start, more, c, c1, c_row, lanes, floor, left,
+            panels,
+        )  # fmt: skip
 
 
 @inlined
-def outer_products(a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, rows, lanes, adds):  # type: ignore[no-untyped-def]
+def outer_products(a, a0, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c0, c_row, rows, lanes, adds, panels):  # type: ignore[no-untyped-def]
     """Compute any number of rows as `outer_tile` does."""
     whole = _whole_tiles(rows)
-    outer(a, a0, a_line, a_step, b, b0, b_step, lines, depth, c, c0, c_row, lanes, adds, whole)
+    outer(a, a0, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c0, c_row, lanes, adds, whole, panels)
     i = whole * ROWS
     left = rows - i
     if left == 0:
         return
+    a1, c1 = a0 + i, c0 + i * c_row
     if left % _NINE == 0:
         nines = left // _NINE
-        outer_9(a, a0 + i, a_line, a_step, b, b0, b_step, lines, depth, c, c0 + i * c_row, c_row, lanes, adds, nines)
+        outer_9(a, a1, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c1, c_row, lanes, adds, nines, panels)
         return
     if left % 3 == 0:
         threes = left // 3
-        outer_3(a, a0 + i, a_line, a_step, b, b0, b_step, lines, depth, c, c0 + i * c_row, c_row, lanes, adds, threes)
+        outer_3(a, a1, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c1, c_row, lanes, adds, threes, panels)
         return
     fours = left // 4
-    outer_4(a, a0 + i, a_line, a_step, b, b0, b_step, lines, depth, c, c0 + i * c_row, c_row, lanes, adds, fours)
+    outer_4(a, a1, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c1, c_row, lanes, adds, fours, panels)
     i += 4 * fours
     left = rows - i
-    outer_1(a, a0 + i, a_line, a_step, b, b0, b_step, lines, depth, c, c0 + i * c_row, c_row, lanes, adds, left)
+    a1, c1 = a0 + i, c0 + i * c_row
+    outer_1(a, a1, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c1, c_row, lanes, adds, left, panels)

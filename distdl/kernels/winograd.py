@@ -20,7 +20,7 @@ from .batch_norm import _batch_input, _batch_moments, add_moments, begin_moments
 from .registry import helper, kernel
 from .simd import LANES, LOWEST, add, fill, load, load_first, prefetch, store, zero
 from .taps import Pair
-from .tiles import ROWS, outer_products, tile
+from .tiles import PANELS, ROWS, outer_products, tile
 from .windows import begin, extents, finish
 from .winograd_lines import (
     add_input,
@@ -187,12 +187,12 @@ def winograd_forward(x, u, bias, relu, before, v, lines, y, taps, work, mean, sq
                 )  # fmt: skip
             t += run
         for p in range(PLANES):
-            for panel in range(panels):
+            for panel in range(0, panels, PANELS):
                 b0 = p * u.shape[1] + panel * inputs * LANES
                 c0 = p * plane + panel * LANES
                 tile(
-                    planes, (p + 1) * plane, channels, none, weights, b0, wide, once, inputs, zero(),
-                    planes, c0, channels, wide, fill(LOWEST), -(-count // ROWS),
+                    planes, (p + 1) * plane, channels, none, weights, b0, inputs * LANES, wide, once, inputs, zero(),
+                    zero(), planes, c0, channels, wide, fill(LOWEST), -(-count // ROWS), min(PANELS, panels - panel),
                 )  # fmt: skip
         for t in range(count):
             n, top, left = _place(first + t, down, across)
@@ -368,10 +368,11 @@ def _multiply_weights(v, m, p, plane, channels, count, inputs, outputs, du, size
     at = p * plane
     none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
     width = -(-outputs // LANES) * LANES
-    for k in range(0, width, LANES):
+    for k in range(0, width, PANELS * LANES):
         c0 = p * size + k
         outer_products(
-            v, at, none, channels, m, at + k, channels, once, count, du, c0, width, inputs, wide, adds
+            v, at, none, channels, m, at + k, wide, channels, once, count, du, c0, width, inputs, wide, adds,
+            min(PANELS, (width - k) // LANES),
         )  # fmt: skip
 
 
@@ -380,9 +381,10 @@ def _multiply_inputs(m, u, size, p, plane, channels, count, inputs, outputs, v):
     """dV[p] = dM U', written over V[p]; planes of u have that size."""
     at = p * plane
     none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
-    for panel in range(-(-inputs // LANES)):
+    panels = -(-inputs // LANES)
+    for panel in range(0, panels, PANELS):
         b0 = p * size + panel * outputs * LANES
         tile(
-            m, at, channels, none, u, b0, wide, once, outputs, zero(), v, at + panel * LANES, channels, wide,
-            fill(LOWEST), -(-count // ROWS),
+            m, at, channels, none, u, b0, outputs * LANES, wide, once, outputs, zero(), zero(), v, at + panel * LANES,
+            channels, wide, fill(LOWEST), -(-count // ROWS), min(PANELS, panels - panel),
         )  # fmt: skip

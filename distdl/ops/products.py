@@ -10,7 +10,7 @@ from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
 from ..kernels.sums import column_sums
 from ..kernels.team import each_part
-from ..kernels.tiles import ROWS
+from ..kernels.tiles import PANELS, ROWS
 
 
 def product(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: np.ndarray) -> np.ndarray:
@@ -60,7 +60,7 @@ def relu_gradient(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _panel(depth: int) -> np.ndarray:
-    return scratch("linear weights", (-(-depth // LANES) * LANES, LANES), np.float32)
+    return scratch("linear weights", (PANELS, -(-depth // LANES) * LANES, LANES), np.float32)
 
 
 def _each_part(multiply: Callable[[gemm.Part], None], count: int, cost: int) -> None:

@@ -210,14 +210,22 @@ def linear_forward(rng: Generator, dtype: Any) -> Draw:
     for x, w, y in products(rng, dtype):
         for relu in (False, True):
             for part in parts(w.shape[1]):
-                yield x, w, normal(rng, dtype, w.shape[1]), relu, part, np.empty((w.shape[0], LANES), dtype), y
+                yield (
+                    x,
+                    w,
+                    normal(rng, dtype, w.shape[1]),
+                    relu,
+                    part,
+                    np.empty((tiles.PANELS, w.shape[0], LANES), dtype),
+                    y,
+                )
 
 
 @case
 def linear_input_gradient(rng: Generator, dtype: Any) -> Draw:
     for x, w, dy in products(rng, dtype):
         for part in parts(w.shape[0]):
-            yield dy, w, part, np.empty((whole(w.shape[1]), LANES), dtype), x
+            yield dy, w, part, np.empty((tiles.PANELS, whole(w.shape[1]), LANES), dtype), x
 
 
 @case
