@@ -48,10 +48,10 @@ def linear_forward(x, w, bias, relu, part, packed, y):  # type: ignore[no-untype
                 c, first, outputs, rows, lanes, floor, panels,
             )  # fmt: skip
             continue
-        for k in range(first, last + 1, LANES):
-            for i in range(inputs):
-                row = get(weights, i * outputs + k, part[1] - k)
-                store(panel, ((k - first) // LANES * inputs + i) * LANES, row)
+        for i in range(inputs):
+            for number in range(panels):
+                k = first + number * LANES
+                store(panel, (number * inputs + i) * LANES, get(weights, i * outputs + k, part[1] - k))
         products(
             a, none, inputs, none, panel, none, inputs * LANES, wide, once, inputs, start, more,
             c, first, outputs, rows, lanes, floor, panels,

@@ -130,7 +130,7 @@ def _is_wide() -> bool:
 def _body(text: str, lines: dict[str, str], rows: int, **names: str) -> str:
     """Return the loop over tiles for one panel or two, as it stands in a function."""
     written = {key: "; ".join(line.format(r=r, **names) for r in range(rows)) for key, line in lines.items()}
-    return text.format(**written, rows=rows, **{"columns": names["columns"]})
+    return text.format(**written, rows=rows, columns=names["columns"])
 
 
 def _compile(source: str, body: str, name: str, rows: int) -> Callable[..., None]:
