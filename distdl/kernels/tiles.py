@@ -179,18 +179,24 @@ outer, outer_4, outer_3, outer_1 = outer_tile(ROWS), outer_tile(4), outer_tile(3
 # A line of three pixels of three channels: three sums would wait for each other.
 outer_9 = outer_tile(9) if CPU_KIND == "avx512" else outer_3
 _NINE = 9 if CPU_KIND == "avx512" else 3
+# One panel leaves room for sixteen channels, which are no multiple of twelve.
+outer_alone = outer_tile(16) if CPU_KIND == "avx512" else outer
+_ALONE = 16 if CPU_KIND == "avx512" else ROWS
+
+# A mask costs AVX-512 nothing, and a branch keeps vectors out of registers where it meets others.
+_MASKS = CPU_KIND == "avx512"
 
 
 @inlined
 def get(array, at, lanes):  # type: ignore[no-untyped-def]
     """Return sixteen elements from `at`, or only the first `lanes` of them, and zeros."""
-    return load(array, at) if lanes >= LANES else load_first(array, at, lanes)
+    return load(array, at) if lanes >= LANES and not _MASKS else load_first(array, at, lanes)
 
 
 @inlined
 def put(array, at, vector, lanes):  # type: ignore[no-untyped-def]
     """Write a vector to `at`, or only its first `lanes` elements."""
-    if lanes >= LANES:
+    if lanes >= LANES and not _MASKS:
         store(array, at, vector)
     else:
         store_first(array, at, vector, lanes)
@@ -273,6 +279,12 @@ def products(
 @inlined
 def outer_products(a, a0, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c0, c_row, rows, lanes, adds, panels):  # type: ignore[no-untyped-def]
     """Compute any number of rows as `outer_tile` does."""
+    if panels == 1 and rows % _ALONE == 0:
+        number = rows // _ALONE
+        outer_alone(
+            a, a0, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c0, c_row, lanes, adds, number, panels
+        )
+        return
     whole = _whole_tiles(rows)
     outer(a, a0, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c0, c_row, lanes, adds, whole, panels)
     i = whole * ROWS
