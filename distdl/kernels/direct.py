@@ -102,7 +102,8 @@ def direct_forward(x, w, bias, relu, before, stride, packed, padded, rows, y, ta
     greatest of each 2x2 window is written instead, and to taps its place: both (n, windows down, windows
     across, outputs). If mean has channels, it and `squares` get what `batch_moments` gives of y, if there is an
     image. Working memory: work as there; packed (panels of the outputs, kh * kw * channels, 16); padded (rows,
-    columns, channels), which holds an image and all that windows see around it; rows (4 * windows across, 16).
+    columns, channels), which holds an image and all that windows see around it; rows (4 * windows across, panels of
+    a tile, 16).
     """
     channels, outputs = x.shape[3], y.shape[3]
     line, depth = padded.shape[1] * channels, w.shape[1] * channels
@@ -111,14 +112,13 @@ def direct_forward(x, w, bias, relu, before, stride, packed, padded, rows, y, ta
     a, b, c, pair, places = padded.reshape(-1), packed.reshape(-1), y.reshape(-1), rows.reshape(-1), taps.reshape(-1)
     floor = fill(np.float32(0) if relu else LOWEST)
     a_row, a_step = stride[1] * channels, stride[0] * line
-    # Not as a literal, for which the tiles would be compiled anew.
-    wide = np.int64(LANES)
+    # Not as literals, for which the tiles would be compiled anew.
+    wide, breadth = np.int64(LANES), np.int64(PANELS * LANES)
     pack(w.reshape(w.shape[0] * depth, outputs), packed)
     for n in range(x.shape[0]):
         pad_image(x, n, before, padded)
-        step = 1 if pooled else PANELS
-        for panel in range(0, packed.shape[0], step):
-            panels = min(step, packed.shape[0] - panel)
+        for panel in range(0, packed.shape[0], PANELS):
+            panels = min(PANELS, packed.shape[0] - panel)
             first, last = panel * LANES, (panel + panels - 1) * LANES
             lanes = min(LANES, outputs - last)
             start, more = get(bias, first, outputs - first), get(bias, last, outputs - last)
@@ -134,9 +134,11 @@ def direct_forward(x, w, bias, relu, before, stride, packed, padded, rows, y, ta
                 for i in range(2):
                     products(
                         a, (2 * oy + i) * a_step, a_row, line, b, b0, b_next, wide, w.shape[0], depth, start, more,
-                        pair, i * columns * LANES, wide, columns, wide, fill(LOWEST), panels,
+                        pair, i * columns * breadth, breadth, columns, wide, fill(LOWEST), panels,
                     )  # fmt: skip
-                _pool_pair(pair, columns, relu, c, places, c0, outputs, lanes)
+                for number in range(panels):
+                    k = number * LANES
+                    _pool_pair(pair, k, breadth, columns, relu, c, places, c0 + k, outputs, outputs - first - k)
         if mean.size > 0:
             # Image by image, while it is in the cache.
             pixels = y.shape[1] * y.shape[2]
@@ -148,12 +150,12 @@ def direct_forward(x, w, bias, relu, before, stride, packed, padded, rows, y, ta
 
 
 @inlined
-def _pool_pair(pair, columns, relu, y, taps, at, outputs, lanes):  # type: ignore[no-untyped-def]
-    """Pool two rows of results to one."""
+def _pool_pair(pair, start, breadth, columns, relu, y, taps, at, outputs, lanes):  # type: ignore[no-untyped-def]
+    """Pool two rows of results, whose columns lie `breadth` apart, to one."""
     for column in range(0, columns, 2):
-        above, below = column * LANES, (columns + column) * LANES
+        above, below = start + column * breadth, start + (columns + column) * breadth
         put_greatest(
-            load(pair, above), load(pair, above + LANES), load(pair, below), load(pair, below + LANES),
+            load(pair, above), load(pair, above + breadth), load(pair, below), load(pair, below + breadth),
             zero(), relu, y, taps, at + column // 2 * outputs, lanes,
         )  # fmt: skip
 

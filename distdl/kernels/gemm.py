@@ -102,23 +102,24 @@ def _linear_weight_gradient(
 def linear_weight_gradient(x, dy, part, packed, strip, dw):  # type: ignore[no-untyped-def]
     """dw = x' dy in the rows part[0] to part[1].
 
-    x (rows, inputs), dy (rows, outputs). Working memory: packed (panels of dy, 512, 16), strip (512 * rows of a
+    x (rows, inputs), dy (rows, outputs). Working memory: packed (panels of dy, 512 + 1, 16), strip (512 * rows of a
     tile + 16,).
     """
     inputs, outputs = dw.shape
     a, gradients, panels, c = x.reshape(-1), dy.reshape(-1), packed.reshape(-1), dw.reshape(-1)
     none, once, wide, tall = np.int64(0), np.int64(1), np.int64(LANES), np.int64(ROWS)
-    next_panel = np.int64(DEPTH * LANES)
     if len(x) == 0:
         c[part[0] * outputs : part[1] * outputs] = 0
     for start in range(0, len(x), DEPTH):
         depth = min(DEPTH, len(x) - start)
+        # A line more than they hold, so that panels do not meet in one set of the cache.
+        panel = (depth + 1) * LANES
         for first in range(0, outputs, LANES):
             lanes = outputs - first
             for i in range(depth):
                 at = (start + i) * outputs + first
                 row = get(gradients, at, lanes)
-                store(panels, first * DEPTH + i * LANES, row)
+                store(panels, first // LANES * panel + i * LANES, row)
         for i in range(part[0], part[1], ROWS):
             rows = min(ROWS, part[1] - i)
             # As it lies, a strip of x would meet itself in the first-level cache, whose sets repeat every 4 KiB.
@@ -127,7 +128,7 @@ def linear_weight_gradient(x, dy, part, packed, strip, dw):  # type: ignore[no-u
             for first in range(0, outputs, PANELS * LANES):
                 count, lanes = _panels(first, outputs)
                 outer_products(
-                    strip, none, none, tall, panels, first * DEPTH, next_panel, wide, once, depth,
+                    strip, none, none, tall, panels, first // LANES * panel, panel, wide, once, depth,
                     c, i * outputs + first, outputs, rows, lanes, start > 0, count,
                 )  # fmt: skip
 

@@ -14,7 +14,7 @@ from llvmlite import binding
 
 from .cache import config
 from .registry import helper, inlined
-from .simd import LANES, add, at_least, fma, load, load_first, spread, store, store_first, zero
+from .simd import LANES, add, at_least, fma, load, load_first, prefetch, spread, store, store_first, zero
 
 _NAMES = {
     "add": add,
@@ -22,6 +22,7 @@ _NAMES = {
     "fma": fma,
     "load": load,
     "load_first": load_first,
+    "prefetch": prefetch,
     "spread": spread,
     "store": store,
     "store_first": store_first,
@@ -67,6 +68,7 @@ def outer_tile_{rows}(
 _OUTER_BODY = """
 for number in range(tiles):
     row = b0
+    {ask}
     {clear}
     for j in range(lines):
         at = a0 + j * a_line
@@ -93,6 +95,8 @@ for number in range(tiles):
 # Of each row: `s` are the sums of the last panel, `t` those of the one before if there are two.
 _LINES = {
     "start": "s{r} = {start}",
+    # By the time that the sums are done, their place is in the cache.
+    "ask": "prefetch(c, c0 + {r} * c_row)",
     "clear": "s{r} = zero()",
     "accumulate": "s{r} = fma(spread(a, at + {r} * a_row), columns, s{r})",
     "accumulate_outer": "s{r} = fma(spread(a, at + {r}), columns, s{r})",
@@ -110,6 +114,7 @@ _LINES = {
 _PAIR_LINES = {
     **_LINES,
     "start": "t{r} = start; s{r} = more",
+    "ask": "prefetch(c, c0 + {r} * c_row); prefetch(c, {last} + {r} * c_row)",
     "clear": "t{r} = zero(); s{r} = zero()",
     "accumulate": "v = spread(a, at + {r} * a_row); t{r} = fma(v, before, t{r}); s{r} = fma(v, columns, s{r})",
     "accumulate_outer": "v = spread(a, at + {r}); t{r} = fma(v, before, t{r}); s{r} = fma(v, columns, s{r})",

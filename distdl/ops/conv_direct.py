@@ -8,6 +8,7 @@ from ..kernels.direct_weights import direct_weight_gradient
 from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
 from ..kernels.team import each_part
+from ..kernels.tiles import PANELS
 from .batch import Part
 from .conv_ending import Ending
 from .conv_geometry import Geometry
@@ -36,7 +37,7 @@ class Direct:
         def convolve(part: slice) -> Part:
             room = ending.moments_room()
             packed = scratch("conv2d weights", (-(-self.outputs // LANES), self.g.depth, LANES), np.float32)
-            pair = scratch("conv2d rows", (2 * self.g.out[1], LANES), np.float32)
+            pair = scratch("conv2d rows", (2 * self.g.out[1], PANELS, LANES), np.float32)
             memory = packed, self._padded(), pair
             into = ending.y[part], ending.taps[part]
             direct_forward(x[part], w, bias, ending.relu, *self.place, *memory, *into, *room)

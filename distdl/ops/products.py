@@ -37,7 +37,7 @@ def input_gradient(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
 def weight_gradient(x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
     """Write x' dy to dw."""
     if dy.dtype == np.float32 and dw.flags.c_contiguous:
-        extents = -(-dw.shape[1] // LANES), gemm.DEPTH, LANES
+        extents = -(-dw.shape[1] // LANES), gemm.DEPTH + 1, LANES
 
         def multiply(part: gemm.Part) -> None:
             panels = scratch("linear gradients", extents, np.float32)

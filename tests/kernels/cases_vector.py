@@ -71,7 +71,7 @@ def direct_forward(rng: Generator, dtype: Any) -> Draw:
             packed = np.empty((whole(w.shape[3]) // LANES, w[..., 0].size, LANES), dtype)
             memory = np.empty((*padded(x, w, place, y), x.shape[3]), dtype)
             for result, taps in endings(y):
-                rows = np.empty((4 * result.shape[2], LANES), dtype)
+                rows = np.empty((4 * result.shape[2], tiles.PANELS, LANES), dtype)
                 for taken in moments(result, taps):
                     yield x, w, normal(rng, dtype, w.shape[3]), relu, *place, packed, memory, rows, result, taps, *taken
 
@@ -232,7 +232,7 @@ def linear_input_gradient(rng: Generator, dtype: Any) -> Draw:
 def linear_weight_gradient(rng: Generator, dtype: Any) -> Draw:
     for x, w, dy in products(rng, dtype):
         for part in parts(w.shape[0]):
-            panels, strip = (whole(w.shape[1]) // LANES, 512, LANES), 512 * tiles.ROWS + LANES
+            panels, strip = (whole(w.shape[1]) // LANES, 513, LANES), 512 * tiles.ROWS + LANES
             yield x, dy, part, np.empty(panels, dtype), np.empty(strip, dtype), w
 
 
