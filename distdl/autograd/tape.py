@@ -198,16 +198,16 @@ class Walk:
 
     def _onto(self, edge: Node) -> Any:
         """Return how the gradient of a result that others took, too, may be added to theirs."""
-        before = self.sums.get(edge)
-        if before is not None and _is_free(before, sys.getrefcount(before)) and before.flags.c_contiguous:
-            return Onto(before)
-        return True
+        before = self.sums[edge]
+        holders = sys.getrefcount(before)
+        return Onto(before) if _is_free(before, holders) and before.flags.c_contiguous else True
 
     def _add(self, edge: Any, result: np.ndarray) -> None:
         before = self.sums.get(edge)
+        holders = sys.getrefcount(before)
         if before is None:
             self.sums[edge] = result
-        elif _is_free(before, sys.getrefcount(before)):
+        elif _is_free(before, holders):
             add_to(before, result, before)
         else:
             self.sums[edge] = add_to(before, result, memory.empty(before.shape, before.dtype))
@@ -243,7 +243,10 @@ _HELD_BY_SUMS = _held_by_sums()
 
 
 def _is_free(before: np.ndarray, holders: int) -> bool:
-    """Say whether nobody but `Walk.sums` and one local name holds an array, no view either, and it may be written."""
+    """Say whether nobody but `Walk.sums` and one local name holds an array, no view either, and it may be written.
+
+    holders: what `sys.getrefcount` said of it; a call adds to that.
+    """
     return holders == _HELD_BY_SUMS and not memory.is_view(before) and before.flags.writeable
 
 

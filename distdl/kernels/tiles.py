@@ -215,9 +215,9 @@ def _whole_tiles(rows):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def products(
+def products(  # type: ignore[no-untyped-def]
     a, a0, a_row, a_line, b, b0, b_next, b_step, lines, depth, start, more, c, c0, c_row, rows, lanes, floor, panels
-):  # type: ignore[no-untyped-def]
+):
     """Compute any number of rows as `row_tile` does; the last tiles may overlap, which gives the same values twice."""
     whole = _whole_tiles(rows)
     tile(

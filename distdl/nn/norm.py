@@ -71,8 +71,7 @@ class _BatchNorm(Module):
         )
         count = rows.item()
         if self.training and self.track_running_stats and count > 1:
-            taken[1] *= count / (count - 1)
-            self._track(taken)
+            self._track((taken[0], taken[1] * x.dtype.type(count / (count - 1))))
         return y
 
     _add_up: Callable[[np.ndarray], Any] | None = None
@@ -82,9 +81,9 @@ class _BatchNorm(Module):
             expected = ("rows", *("height", "width")[: self.axes - 2], self.num_features)
             raise checks.bad_value("x", f"shape {x.shape}", f"must have shape ({', '.join(map(str, expected))})")
 
-    def _track(self, moments: np.ndarray) -> None:
+    def _track(self, moments: tuple[np.ndarray, np.ndarray]) -> None:
         # A batch with NaN is left out, as its step is: it would stay for ever.
-        if not np.isfinite(moments).all():
+        if not all(np.isfinite(moment).all() for moment in moments):
             return
         batches = self.num_batches_tracked
         batches += 1  # the array itself, without a way through __setattr__

@@ -5,6 +5,7 @@ import pytest
 
 import distdl
 from distdl import nn
+from distdl.ops import batch
 
 LAYERS = {
     "conv 3x3": (lambda: nn.Conv2d(16, 16, 3, padding=1), (2, 12, 12, 16)),
@@ -189,3 +190,40 @@ def test_a_slice_of_a_container_is_a_container():
     assert head[0] is model[0]
     np.testing.assert_array_equal(head(drawn((2, 4))).data, model[1](model[0](drawn((2, 4)))).data)
     assert [type(nn.ModuleList(model)[1:]), len(nn.ModuleList(model)[1:])] == [nn.ModuleList, 2]
+
+
+NORMED = {
+    "winograd": (lambda: nn.Conv2d(16, 20, 3, padding=1, bias=False), (5, 9, 7, 16), True),
+    "direct": (lambda: nn.Conv2d(3, 20, 5, stride=2, bias=False), (5, 9, 9, 3), True),
+    "pointwise": (lambda: nn.Conv2d(5, 20, 1, bias=False), (5, 9, 9, 5), False),
+}
+
+
+@pytest.mark.parametrize("name", sorted(NORMED))
+def test_a_convolution_takes_the_moments_for_a_batch_norm(name, monkeypatch):
+    """Result, gradients and running statistics are those of both apart, where a hook looks on."""
+    make, shape, taken = NORMED[name]
+    distdl.manual_seed(0)
+    x = 3 + drawn(shape)
+    calls = []
+    moments = batch.moments
+    monkeypatch.setattr(batch, "moments", lambda rows: calls.append(rows) or moments(rows))
+    model = nn.Sequential(make(), nn.BatchNorm2d(20), nn.ReLU())
+    start = {name: value.copy() for name, value in model.state_dict().items()}
+    joined = [*train_once(model, x), *(buffer.copy() for _, buffer in model.named_buffers())]
+    assert len(calls) == (0 if taken else 1)
+    model.load_state_dict(start)
+    model.zero_grad()
+    model[0].register_forward_hook(lambda module, args, result: None)
+    apart = [*train_once(model, x), *(buffer for _, buffer in model.named_buffers())]
+    assert len(calls) == (1 if taken else 2)
+    for ours, theirs in zip(joined, apart, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-6 * np.abs(theirs).max())
+
+
+def test_a_norm_that_is_evaluated_needs_no_moments():
+    """It takes its running statistics."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    x = drawn((2, 6, 6, 3))
+    y = model(distdl.tensor(x)).data
+    np.testing.assert_allclose(y, model[0](distdl.tensor(x)).data / np.sqrt(1 + model[1].eps), rtol=1e-5, atol=1e-6)

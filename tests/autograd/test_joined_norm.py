@@ -1,0 +1,140 @@
+"""A batch norm leaves its input gradient to the convolution before, and a convolution adds its own to what is there."""
+
+import numpy as np
+import pytest
+
+import distdl
+from distdl import nn
+from distdl.ops import batch, conv_winograd
+
+F = nn.functional
+
+LAYERS = {
+    "winograd": (lambda: nn.Conv2d(16, 20, 3, padding=1, bias=False), (3, 9, 6, 16)),
+    "winograd with a ReLU": (lambda: nn.Sequential(nn.Conv2d(16, 20, 3), nn.ReLU()), (3, 9, 6, 16)),
+    "winograd with pooling": (lambda: nn.Sequential(nn.Conv2d(16, 20, 3), nn.MaxPool2d(2)), (3, 9, 6, 16)),
+    "direct": (lambda: nn.Conv2d(3, 20, 3, stride=2), (3, 9, 9, 3)),
+    "pointwise": (lambda: nn.Conv2d(5, 20, 1), (3, 9, 9, 5)),
+    "grouped": (lambda: nn.Conv2d(4, 20, 3, groups=2), (3, 9, 9, 4)),
+    "linear": (lambda: nn.Linear(7, 20), (3, 4, 5, 7)),
+}
+
+
+def drawn(shape, dtype="float32", seed=2):
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def train_once(layer, norm, x, behind, between):
+    """Return result and gradients of a layer, a batch norm and what is `behind`; `between` gets the layer's result."""
+    x = distdl.tensor(x, requires_grad=True)
+    y = layer(x)
+    between(y)
+    z = behind(norm(y))
+    z.backward(drawn(z.shape, z.dtype, 3))
+    parameters = [*layer.parameters(), *norm.parameters()]
+    results = [z.data, x.grad, *(parameter.grad for parameter in parameters)]
+    for parameter in parameters:
+        parameter.grad = None
+    return results
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Return a list that gets what is computed of input gradients by itself."""
+    calls = []
+    compute = batch.InputGradient.compute
+    monkeypatch.setattr(batch.InputGradient, "compute", lambda later: calls.append(later) or compute(later))
+    return calls
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("behind", [lambda z: z, F.relu, lambda z: z * 2.0], ids=["nothing", "relu", "more"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_gradients_are_the_same(name, dtype, behind, training, computed):
+    """Left to the layer or computed apart (a hook looks on), all gradients have the same bits."""
+    make, shape = LAYERS[name]
+    distdl.manual_seed(0)
+    layer, norm = make().astype(dtype), nn.BatchNorm2d(20).astype(dtype).train(training)
+    x = drawn(shape, dtype)
+    apart = train_once(layer, norm, x, behind, lambda y: y.register_hook(lambda gradient: None))
+    assert len(computed) == 1
+    joined = train_once(layer, norm, x, behind, lambda y: None)
+    assert len(computed) == (1 if name == "winograd" and dtype == "float32" else 2)
+    for ours, theirs in zip(joined, apart, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_others_use_is_not_left(computed):
+    """Where someone else takes the convolution's result too, its gradient is the sum of both."""
+    layer, norm = nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)
+    x = drawn((2, 8, 8, 16))
+    y = layer(distdl.tensor(x))
+    (norm(y) + y).sum().backward()
+    assert len(computed) == 1
+    # The sum of what a batch norm gives does not depend on its input.
+    ours, layer.weight.grad = layer.weight.grad, None
+    layer(distdl.tensor(x)).sum().backward()
+    np.testing.assert_allclose(ours, layer.weight.grad, rtol=1e-3, atol=1e-3)
+
+
+def test_anomalies_are_looked_for_in_between(computed):
+    """`detect_anomaly` sees each operation's own gradient."""
+    layer, norm = nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)
+    with distdl.detect_anomaly():
+        norm(layer(distdl.tensor(drawn((2, 8, 8, 16))))).sum().backward()
+    assert len(computed) == 1
+
+
+def test_a_graph_that_is_kept_can_be_walked_twice():
+    layer, norm = nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)
+    z = norm(layer(distdl.tensor(drawn((2, 8, 8, 16)))))
+    gradients = []
+    for _ in range(2):
+        z.backward(drawn(z.shape, seed=3), retain_graph=True)
+        gradients.append(layer.weight.grad.copy())
+        layer.zero_grad()
+    np.testing.assert_array_equal(*gradients)
+
+
+@pytest.fixture
+def added(monkeypatch):
+    """Return a list that says of each Winograd backward pass whether it added to other gradients."""
+    calls = []
+    backward = conv_winograd.Winograd.backward
+
+    def look(self, x, w, ending, dy, dx, dw):
+        calls.append(isinstance(dx, np.ndarray))
+        return backward(self, x, w, ending, dy, dx, dw)
+
+    monkeypatch.setattr(conv_winograd.Winograd, "backward", look)
+    return calls
+
+
+def test_the_gradient_of_a_residual_block_is_added_where_it_is(added):
+    """x + f(x), f of two convolutions: the first one's input gradient goes on top of the sum's."""
+    inner = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1))
+    x = distdl.tensor(drawn((2, 8, 8, 16)), requires_grad=True)
+    before = x * 1.0
+    weights = drawn(x.shape, seed=3)
+    # The sum's gradient is nobody's but the walk's.
+    ((before + inner(before)) * 1.0).backward(weights)
+    assert added == [False, True]
+    ours, x.grad = x.grad, None
+    inner(x * 1.0).backward(weights)
+    np.testing.assert_allclose(ours, x.grad + weights, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_added_to_what_others_hold(added):
+    """The caller's gradient, and one that a retained tensor or a hook has seen, stay as they are."""
+    inner = nn.Conv2d(16, 16, 3, padding=1)
+    x = distdl.tensor(drawn((2, 8, 8, 16)), requires_grad=True)
+    before = x * 1.0
+    weights = drawn(x.shape, seed=3)
+    copy, seen = weights.copy(), []
+    total = before + inner(before)
+    total.register_hook(lambda gradient: seen.append(gradient))
+    total.backward(weights)
+    assert added == [False]
+    np.testing.assert_array_equal(weights, copy)
+    np.testing.assert_array_equal(seen[0], copy)
