@@ -42,6 +42,8 @@ def main() -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         # One section after the other: a run that is stopped has what it measured.
         before = known.get(name) if machines.get(name) == here else None
+        if name == "steps" and name in known:
+            keep_ratios(known, machines[name]["cpu"], here["cpu"])
         known[name] = merge(before, sections.SECTIONS[name](settings))
         machines[name] = here
         options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +57,17 @@ def merge(before: object, new: object) -> object:
     if isinstance(before, dict) and isinstance(new, dict) and set(before) & set(models.REFERENCES):
         return {**before, **new}
     return new
+
+
+def keep_ratios(known: dict, last: str, cpu: str) -> None:
+    """Keep the ratios of training steps on the CPU that they were measured on last, if that was another one."""
+    elsewhere = known.setdefault("elsewhere", {})
+    if last != cpu:
+        elsewhere[last] = {
+            model: {setup: found["ratio"] for setup, found in setups.items() if "ratio" in found}
+            for model, setups in known["steps"].items()
+        }
+    elsewhere.pop(cpu, None)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def text(results: Result) -> str:
     head = _INTRODUCTION.format(machines=_machines(measured), seconds=last["seconds"], pairs=last["pairs"])
     parts = [
         head,
-        *(f"\n## {title}\n\n{make(results[name])}" for name, (title, make) in _TABLES.items() if name in results),
+        *(f"\n## {title}\n\n{make(results[name])}" for name, (title, make) in _TABLES.items() if results.get(name)),
     ]
     return "".join(parts)
 
@@ -79,6 +79,15 @@ def _steps(result: Result) -> str:
             else:
                 rows.append([model, setup, f"{found['ours']:.1f}", "", "", ""])
     return _table(["model", "", "distdl, ms", "PyTorch, ms", "ratio", "same side"], rows)
+
+
+def _elsewhere(result: Result) -> str:
+    note = "Ratios when this was last measured there, of the versions of that time.\n\n"
+    rows = []
+    for cpu, ratios in result.items():
+        for setup in next(iter(ratios.values())):
+            rows.append([cpu, setup, *(f"{ratios[model][setup]:.2f}" for model in ratios)])
+    return note + _table(["CPU", "", *next(iter(result.values()))], rows)
 
 
 def _scaling(result: Result) -> str:
@@ -203,6 +212,7 @@ def _bytes(size: int) -> str:
 
 _TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "steps": ("Training steps", _steps),
+    "elsewhere": ("Training steps on other CPUs", _elsewhere),
     "scaling": ("Scaling", _scaling),
     "reproducible": ("Reproducible mode", _reproducible),
     "checkpoints": ("Checkpoints", _checkpoints),
