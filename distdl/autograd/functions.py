@@ -86,7 +86,7 @@ def op(function: Callable[..., Any]) -> Callable[..., Tensor]:
     there, a gradient may also be an array that is kept elsewhere: it is copied.
     """
     function.reads_inputs = True  # type: ignore[attr-defined]
-    function.joins_relu = function.joins_norm = False  # type: ignore[attr-defined]
+    function.joins_relu = function.joins_norm = function.adds = False  # type: ignore[attr-defined]
 
     @wraps(function)
     def call(*args: Any, **options: Any) -> Tensor:

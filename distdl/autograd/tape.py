@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core import memory, spans
 from ..core.errors import GraphError
+from ..core.threads import sums_are_fixed
 from ..ops.activation import relu
 from ..ops.arithmetic import add_to
 from ..ops.early import listening
@@ -32,7 +33,7 @@ class Walk:
     Attributes:
         nodes: the operations that lead to the tensor, latest first.
         uses: how often each leaf is used by them; for leaves with hooks, less the uses that are done.
-        sums: gradients on their way.
+        sums: gradients on their way; for an operation that one behind left its own to (`Node.behind`), that one's.
         shared: operations whose result several others took.
         hooked: leaves whose hooks wait for the sum over all uses.
         last: for operations after which gradients of watched leaves are final, those leaves.
@@ -70,6 +71,8 @@ class Walk:
                     "pass retain_graph=True to the earlier one, or compute the loss again"
                 )
             nodes.append(node)
+            # A walk that failed may have left something there.
+            node.behind = None
             for edge in node.edges:
                 if type(edge) is Node:
                     if edge in seen:
@@ -146,10 +149,10 @@ class Walk:
         for edge in edges:
             if edge is None:
                 wanted.append(False)
-            elif type(edge) is Node:
-                wanted.append(edge not in sums or self._onto(edge))
             else:
-                wanted.append(edge._buffer is None or self._wanted(edge, edges))
+                wanted.append(type(edge) is Node or edge._buffer is None or self._wanted(edge, edges))
+        if before in sums and node.function.adds:  # type: ignore[attr-defined]
+            wanted[0] = self._onto(before)
         if (
             node.function is batch_norm
             and node.checksums is None
@@ -176,8 +179,10 @@ class Walk:
                 )
                 self._deliver(edge, result, owned)
             elif edge in sums:
-                if type(want) is not Onto or result is not want.sums:
+                if type(want) is not Onto:
                     self._add(edge, result)
+                elif result is not want.sums:
+                    add_to(want.sums, result, want.sums)
             else:
                 sums[edge] = result
 
@@ -197,10 +202,14 @@ class Walk:
         return leaf._buffer if sum([other is leaf for other in edges]) == 1 else True
 
     def _onto(self, edge: Node) -> Any:
-        """Return how the gradient of a result that others took, too, may be added to theirs."""
+        """Return how the gradient of a result that others took, too, may be added to theirs.
+
+        Piece by piece it rounds otherwise than as a whole: where bits must not depend on who holds what, it is not.
+        """
         before = self.sums[edge]
         holders = sys.getrefcount(before)
-        return Onto(before) if _is_free(before, holders) and before.flags.c_contiguous else True
+        may = _is_free(before, holders) and before.flags.c_contiguous and not sums_are_fixed()
+        return Onto(before) if may else True
 
     def _add(self, edge: Any, result: np.ndarray) -> None:
         before = self.sums.get(edge)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
 from ..core import settings, spans, threads
 from ..core.errors import LaunchError
 from ..core.quota import cpu_quota
-from ..core.signals import note
 from .base import Communicator
 from .launcher import Launcher, find_launcher
 from .serial import SerialCommunicator
@@ -28,16 +26,13 @@ def world() -> Communicator:
     """Return the communicator of all ranks: MPI under mpirun or srun, serial otherwise. Made once.
 
     `DISTDL_COMM=serial` or `mpi` in the environment decides by force. Under MPI this also sees to it
-    that ranks leave together (see `leaving`), and everywhere that a rank uses its share of the cores, and that
-    SIGUSR1 is no death: the next fit leaves by it.
+    that ranks leave together (see `leaving`), and everywhere that a rank uses its share of the cores.
 
     Raises:
         LaunchError: the launcher and the MPI library do not belong together, or there is no MPI library.
     """
     global _world
     if _world is None:
-        # The end that a scheduler gives notice of is no reason to die outside of a fit, which looks for the note.
-        note(signal.SIGUSR1)
         _world = _make()
         spans.set_rank(_world.rank, _world.size)
     return _world

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import binding
 
 from .cache import config
@@ -138,10 +139,10 @@ def _body(text: str, lines: dict[str, str], rows: int, **names: str) -> str:
     return text.format(**written, rows=rows, columns=names["columns"])
 
 
-def _compile(source: str, body: str, name: str, rows: int) -> Callable[..., None]:
+def _compile(source: str, body: str, name: str, rows: int, panels: int) -> Callable[..., None]:
     single = _body(body, _LINES, rows, start="start", last="c0", columns="columns = load(b, row)")
     pair = ""
-    if PANELS == 2:
+    if panels == 2:
         columns = "before = load(b, row); columns = load(b, row + b_next)"
         pair = _body(body, _PAIR_LINES, rows, last=f"c0 + {LANES}", columns=columns)
         pair = "if panels == 2:\n" + textwrap.indent(pair + "return\n", "    ")
@@ -161,31 +162,35 @@ def row_tile(rows: int) -> Callable[..., None]:
     `lanes` are written, and so many tiles, one below the other. If there are two panels (not more than `PANELS`), the
     second one's b lies b_next further, its c beside the first one's; `more` is its start, and `lanes` are its own.
     """
-    return _compile(_ROWS_SOURCE, _ROWS_BODY, "row_tile", rows)
+    return _compile(_ROWS_SOURCE, _ROWS_BODY, "row_tile", rows, PANELS)
 
 
-def outer_tile(rows: int) -> Callable[..., None]:
+def outer_tile(rows: int, most_panels: int | None = None) -> Callable[..., None]:
     """Compile tiles whose rows are neighbours in a: c[r, lane] = sum of a[j, k, r] * b[j, k, lane], + c if `adds`.
 
     The function takes (a, a0, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c0, c_row, lanes, adds, tiles,
     panels): row r reads a[a0 + r + j * a_line + k * a_step]; the rest as in `row_tile`.
+
+    Args:
+        rows: of a tile.
+        most_panels: that it is asked for; None: `PANELS`.
     """
-    return _compile(_OUTER_SOURCE, _OUTER_BODY, "outer_tile", rows)
+    return _compile(_OUTER_SOURCE, _OUTER_BODY, "outer_tile", rows, most_panels or PANELS)
 
 
 # What the choice of algorithms goes by; AVX2 stands for all CPUs with 16 registers of eight floats.
 CPU_KIND = "avx512" if _is_wide() else "avx2"
 
-# The most panels, and the rows of the tallest tile, whose sums fit the registers beside a value of a and a row of b.
+# The most panels of a tile, and the most rows of so many, whose sums fit the registers beside a value of a and a row
+# of b.
 PANELS = 2 if CPU_KIND == "avx512" else 1
 ROWS = 12 if CPU_KIND == "avx512" else 6
 tile, tile_4, tile_1 = row_tile(ROWS), row_tile(4), row_tile(1)
 outer, outer_4, outer_3, outer_1 = outer_tile(ROWS), outer_tile(4), outer_tile(3), outer_tile(1)
-# A line of three pixels of three channels: three sums would wait for each other.
+# A line of three pixels of three channels: three sums would wait for each other. AVX2 has no such remainder.
 outer_9 = outer_tile(9) if CPU_KIND == "avx512" else outer_3
-_NINE = 9 if CPU_KIND == "avx512" else 3
 # One panel leaves room for sixteen channels, which are no multiple of twelve.
-outer_alone = outer_tile(16) if CPU_KIND == "avx512" else outer
+outer_alone = outer_tile(16, 1) if CPU_KIND == "avx512" else outer
 _ALONE = 16 if CPU_KIND == "avx512" else ROWS
 
 # A mask costs AVX-512 nothing, and a branch keeps vectors out of registers where it meets others.
@@ -297,9 +302,9 @@ def outer_products(a, a0, a_line, a_step, b, b0, b_next, b_step, lines, depth, c
     if left == 0:
         return
     a1, c1 = a0 + i, c0 + i * c_row
-    if left % _NINE == 0:
-        nines = left // _NINE
-        outer_9(a, a1, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c1, c_row, lanes, adds, nines, panels)
+    if left == 9:
+        once = np.int64(1)
+        outer_9(a, a1, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c1, c_row, lanes, adds, once, panels)
         return
     if left % 3 == 0:
         threes = left // 3

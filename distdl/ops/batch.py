@@ -9,7 +9,7 @@ from ..kernels.team import MEMORY_BOUND, each_part
 Affine = tuple[np.ndarray, np.ndarray]
 
 
-Part = tuple[int, np.ndarray, np.ndarray]
+PartMoments = tuple[int, np.ndarray, np.ndarray]
 """Of some rows: their number, the mean of each column, and the sum of squares around it."""
 
 
@@ -37,7 +37,7 @@ def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         norm.moments(rows, mean, variance)
         return mean, variance
 
-    def measure(part: slice) -> Part:
+    def measure(part: slice) -> PartMoments:
         room = moments_room(channels)
         batch_norm.batch_moments(rows[part], *room)
         return part.stop - part.start, *room[1:]
@@ -45,7 +45,7 @@ def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return join_moments(each_part(measure, count, MEMORY_BOUND * channels, are_summed=True))
 
 
-def join_moments(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
+def join_moments(parts: list[PartMoments]) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and biased variance of all rows, by the rule for groups (T. Chan, G. Golub, R. LeVeque, 1979)."""
     (seen, mean, squares), *others = parts
     for more, other, other_squares in others:

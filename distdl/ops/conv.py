@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import memory, settings
+from ..core import memory, settings, threads
 from ..core.errors import ArgumentError
 from ..kernels.registry import dense
 from ..kernels.taps import Pair
@@ -17,7 +17,7 @@ from .conv_geometry import Extents, Geometry, Padding
 from .registry import Onto, op
 
 
-@op(joins_norm=True)
+@op(joins_norm=True, adds=True)
 def conv2d(
     x: np.ndarray,
     w: np.ndarray,
@@ -43,7 +43,8 @@ def conv2d(
         groups: the channels are cut into so many groups; outputs of a group see its inputs only.
         relu: whether max(., 0) follows.
         pool: whether the greatest value of each 2x2 window follows then; what no whole window holds is left out.
-        moments: gets those of the result, if they can be taken on the way.
+        moments: gets those of the result, if they can be taken on the way: not where sums are fixed, which one thread
+            takes.
         exact: leave Winograd's algorithm out, which rounds about ten times as much as the others.
 
     Returns:
@@ -53,7 +54,7 @@ def conv2d(
     exact = exact or settings.exact()
     geometry, algorithm = _plan(x.shape, w.shape, stride, padding, dilation, groups, x.dtype, exact, pool)
     x, w = dense(x), dense(w)
-    ending = Ending(geometry, x.dtype, relu, pool, moments)
+    ending = Ending(geometry, x.dtype, relu, pool, None if threads.sums_are_fixed() else moments)
     y = algorithm.forward(x, w, None if b is None else dense(b), ending)
 
     def backward(dy: np.ndarray, wanted: Any, behind: np.ndarray | InputGradient | None = None) -> Any:

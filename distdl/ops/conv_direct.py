@@ -9,7 +9,7 @@ from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
 from ..kernels.team import each_part
 from ..kernels.tiles import PANELS
-from .batch import Part
+from .batch import PartMoments
 from .conv_ending import Ending
 from .conv_geometry import Geometry
 from .conv_parts import add_parts
@@ -34,7 +34,7 @@ class Direct:
     def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, ending: Ending) -> np.ndarray:
         bias = np.zeros(self.outputs, np.float32) if b is None else b
 
-        def convolve(part: slice) -> Part:
+        def convolve(part: slice) -> PartMoments:
             room = ending.moments_room()
             packed = scratch("conv2d weights", (-(-self.outputs // LANES), self.g.depth, LANES), np.float32)
             pair = scratch("conv2d rows", (2 * self.g.out[1], PANELS, LANES), np.float32)
@@ -43,7 +43,7 @@ class Direct:
             direct_forward(x[part], w, bias, ending.relu, *self.place, *memory, *into, *room)
             return (part.stop - part.start) * self.g.out[0] * self.g.out[1], *room[1:]
 
-        ending.join_moments(each_part(convolve, len(x), self.g.cost, are_summed=ending.moments is not None))
+        ending.join_moments(each_part(convolve, len(x), self.g.cost))
         return ending.y
 
     def backward(

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..core import memory
 from ..core.errors import ArgumentError
-from .batch import InputGradient, Moments, Part, join_moments, moments_room
+from .batch import InputGradient, Moments, PartMoments, join_moments, moments_room
 from .conv_geometry import Geometry
 
 
@@ -42,7 +42,7 @@ class Ending:
         """Return memory for the moments of a part; without channels if they are not wanted."""
         return moments_room(0 if self.moments is None else self.y.shape[3])
 
-    def join_moments(self, parts: list[Part]) -> None:
+    def join_moments(self, parts: list[PartMoments]) -> None:
         """Join the moments of the parts' images, if they are wanted and there are some."""
         if self.moments is not None and self.y.size:
             self.moments.found = join_moments(parts)

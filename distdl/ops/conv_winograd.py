@@ -9,7 +9,7 @@ from ..kernels import winograd, winograd_weights
 from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
 from ..kernels.team import each_part
-from .batch import Part
+from .batch import PartMoments
 from .conv_ending import Ending
 from .conv_geometry import Geometry
 from .conv_parts import add_parts
@@ -41,14 +41,14 @@ class Winograd:
         bias = np.zeros(self.g.outputs, np.float32) if b is None else b
         u = self._transform(w)
 
-        def convolve(part: slice) -> Part:
+        def convolve(part: slice) -> PartMoments:
             room = ending.moments_room()
             v = scratch("winograd v", (winograd.PLANES + 1, self._plane(48)), np.float32)
             into = ending.y[part], ending.taps[part]
             winograd.winograd_forward(x[part], u, bias, ending.relu, self.g.before, v, _lines(), *into, *room)
             return (part.stop - part.start) * self.g.out[0] * self.g.out[1], *room[1:]
 
-        ending.join_moments(each_part(convolve, len(x), self.g.cost, are_summed=ending.moments is not None))
+        ending.join_moments(each_part(convolve, len(x), self.g.cost))
         return ending.y
 
     def backward(

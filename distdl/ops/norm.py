@@ -13,7 +13,7 @@ from . import batch
 from .checking import bad_shape, check_float, check_like
 from .registry import LATER, op
 
-Moments = tuple[np.ndarray, ...]
+Statistics = tuple[np.ndarray, ...]
 
 
 @op(joins_relu=True)
@@ -23,8 +23,8 @@ def batch_norm(
     bias: np.ndarray | None = None,
     *,
     eps: float = 1e-5,
-    stats: Moments | None = None,
-    use: Moments | None = None,
+    stats: Statistics | None = None,
+    use: Statistics | None = None,
     relu: bool = False,
     add_up: Callable[[np.ndarray], Any] | None = None,
     moments: batch.Moments | None = None,

@@ -14,7 +14,7 @@ from types import FrameType
 
 from ..core import checks
 from ..core.exit_codes import REQUEUE
-from ..core.signals import handle, take_note
+from ..core.signals import handle
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -47,15 +47,17 @@ class Notice:
         self._restore: Callable[[], None] = lambda: None
 
     def listen(self) -> None:
-        """Take a note of signals from now on, and of those that `world()` noted before. Only a main thread can."""
+        """Take a note of signals from now on. Only a main thread can."""
         self._restore = handle(SIGNALS, self._hear)
-        for number in SIGNALS:
-            if take_note(number):
-                self._signal = number.name
 
     def close(self) -> None:
-        """Leave signals to whom they belonged before."""
+        """Leave signals to whom they belonged before; SIGUSR1, if to nobody, is ignored from now on.
+
+        What a scheduler gives notice of is no reason to die with a fit that is over.
+        """
         self._restore()
+        if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+            handle([signal.SIGUSR1], signal.SIG_IGN)
 
     @property
     def reason(self) -> str:

@@ -5,6 +5,8 @@ import pytest
 
 import distdl
 from distdl import nn
+from distdl.autograd import tape
+from distdl.core import threads
 from distdl.ops import batch, conv_winograd
 
 F = nn.functional
@@ -138,3 +140,48 @@ def test_nothing_is_added_to_what_others_hold(added):
     assert added == [False]
     np.testing.assert_array_equal(weights, copy)
     np.testing.assert_array_equal(seen[0], copy)
+
+
+def test_sums_of_others_are_added_in_place(monkeypatch):
+    """Operations that cannot add by themselves get no more than True, and their sums no new memory."""
+    places = []
+    monkeypatch.setattr(tape, "add_to", lambda a, b, out: places.append(out is a) or np.add(a, b, out=out))
+    x = distdl.tensor(drawn((4, 4)), requires_grad=True)
+    h = x * 1.0
+    (h * 2.0 + h * 3.0 + h * 4.0).sum().backward()
+    assert places == [True, True]
+    np.testing.assert_array_equal(x.grad, np.full((4, 4), 9, np.float32))
+
+
+def test_bits_do_not_depend_on_who_holds_a_sum_where_sums_are_fixed(added):
+    """In reproducible mode gradients are added as wholes."""
+    inner = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1))
+    gradients, kept = [], []
+    threads.fix_sums()
+    try:
+        for look in (lambda gradient: None, kept.append):
+            x = distdl.tensor(drawn((2, 8, 8, 16)), requires_grad=True)
+            before = x * 1.0
+            total = before + inner(before)
+            total.register_hook(look)
+            (total * 1.0).backward(drawn(x.shape, seed=3))
+            gradients.append(x.grad)
+    finally:
+        threads.free_sums()
+    assert added == [False] * 4
+    np.testing.assert_array_equal(*gradients)
+
+
+def test_what_a_failed_walk_left_is_forgotten():
+    """A hook between norm and convolution that raises, in a graph that is kept, does not spoil the next walk."""
+    layer, norm = nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)
+    x = distdl.tensor(drawn((2, 8, 8, 16)), requires_grad=True)
+    h = layer(x)
+    z = norm(h)
+    weights = drawn(z.shape, seed=3)
+    z.backward(weights, retain_graph=True)
+    expected, x.grad = x.grad, None
+    h._node.behind = np.zeros_like(h.data)  # as a walk that ended between the two leaves it
+    h.retain_grad()
+    z.backward(weights, retain_graph=True)
+    np.testing.assert_array_equal(x.grad, expected)

@@ -5,6 +5,7 @@ import pytest
 
 import distdl
 from distdl import nn
+from distdl.core import threads
 from distdl.ops import batch
 
 LAYERS = {
@@ -227,3 +228,17 @@ def test_a_norm_that_is_evaluated_needs_no_moments():
     x = drawn((2, 6, 6, 3))
     y = model(distdl.tensor(x)).data
     np.testing.assert_allclose(y, model[0](distdl.tensor(x)).data / np.sqrt(1 + model[1].eps), rtol=1e-5, atol=1e-6)
+
+
+def test_where_sums_are_fixed_the_norm_takes_its_own_moments():
+    """The convolution would have to do all of its work on one thread."""
+    images, weights, taken = drawn((2, 8, 8, 16)), distdl.tensor(drawn((3, 3, 16, 16))), []
+    threads.fix_sums()
+    try:
+        taken.append(batch.Moments())
+        nn.functional.conv2d(images, weights, moments=taken[-1])
+    finally:
+        threads.free_sums()
+    taken.append(batch.Moments())
+    nn.functional.conv2d(images, weights, moments=taken[-1])
+    assert [moments.found is not None for moments in taken] == [False, True]
