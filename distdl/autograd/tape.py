@@ -151,7 +151,7 @@ class Walk:
                 wanted.append(False)
             else:
                 wanted.append(type(edge) is Node or edge._buffer is None or self._wanted(edge, edges))
-        if before in sums and node.function.adds:  # type: ignore[attr-defined]
+        if type(before) is Node and before in sums and node.function.adds:  # type: ignore[attr-defined]
             wanted[0] = self._onto(before)
         if (
             node.function is batch_norm

@@ -142,6 +142,20 @@ def test_nothing_is_added_to_what_others_hold(added):
     np.testing.assert_array_equal(seen[0], copy)
 
 
+def test_a_leaf_with_hooks_gets_each_gradient_once(added):
+    """Its sum is kept by the walk, too, until its hooks have seen it."""
+    layer = nn.Conv2d(16, 16, 3, padding=1)
+    gradients = []
+    for hooked in (False, True):
+        x = distdl.tensor(drawn((2, 8, 8, 16)), requires_grad=True)
+        if hooked:
+            x.register_hook(lambda gradient: None)
+        ((x * 2.0 + layer(x)) * 1.0).backward(drawn(x.shape, seed=3))
+        gradients.append(x.grad)
+    assert added == [False, False]
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
+
+
 def test_sums_of_others_are_added_in_place(monkeypatch):
     """Operations that cannot add by themselves get no more than True, and their sums no new memory."""
     places = []
