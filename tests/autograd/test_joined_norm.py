@@ -150,7 +150,7 @@ def test_a_leaf_with_hooks_gets_each_gradient_once(added):
         x = distdl.tensor(drawn((2, 8, 8, 16)), requires_grad=True)
         if hooked:
             x.register_hook(lambda gradient: None)
-        ((x * 2.0 + layer(x)) * 1.0).backward(drawn(x.shape, seed=3))
+        ((layer(x) + x * 2.0) * 1.0).backward(drawn(x.shape, seed=3))
         gradients.append(x.grad)
     assert added == [False, False]
     np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
