@@ -95,7 +95,7 @@ for number in range(tiles):
 
 # Of each row: `s` are the sums of the last panel, `t` those of the one before if there are two.
 _LINES = {
-    "start": "s{r} = {start}",
+    "start": "s{r} = start",
     # By the time that the sums are done, their place is in the cache.
     "ask": "prefetch(c, c0 + {r} * c_row)",
     "clear": "s{r} = zero()",
@@ -140,7 +140,7 @@ def _body(text: str, lines: dict[str, str], rows: int, **names: str) -> str:
 
 
 def _compile(source: str, body: str, name: str, rows: int, panels: int) -> Callable[..., None]:
-    single = _body(body, _LINES, rows, start="start", last="c0", columns="columns = load(b, row)")
+    single = _body(body, _LINES, rows, last="c0", columns="columns = load(b, row)")
     pair = ""
     if panels == 2:
         columns = "before = load(b, row); columns = load(b, row + b_next)"
