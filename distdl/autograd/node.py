@@ -35,13 +35,11 @@ class Node:
         shape, dtype: of the result, and so of its gradient.
         hooks: functions that see, and may replace, the gradient of the result.
         retained: the result, if `retain_grad` was asked for.
-        behind: what the operation that alone took this result left to this one: see `ops/registry.py`.
         label: under a timeline, the operation and the module that ran it, by name; else not set.
     """
 
     __slots__ = (
         "backward",
-        "behind",
         "cells",
         "checksums",
         "count",
@@ -73,7 +71,6 @@ class Node:
         self.shape = result.shape
         self.dtype = result.dtype
         self.hooks: list[Hook] | None = None
-        self.behind: Any = None
         self.retained: weakref.ref[Tensor] | None = None
 
     @property
@@ -93,21 +90,38 @@ class Node:
 
     def free(self) -> None:
         """Let go of everything that was kept for the gradient."""
-        self.backward = self.hooks = self.retained = self.checksums = self.behind = None
+        self.backward = self.hooks = self.retained = self.checksums = None
         self.edges = self.cells = ()
 
-    def gradients(self, dy: np.ndarray, wanted: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Run the operation's gradient function after checking that nothing it reads has changed."""
+    def check_kept(self) -> None:
+        """Raise if `free` was called."""
+        if self.backward is None:
+            raise GraphError(
+                f"backward() reached `{self.name}`, whose graph an earlier backward() has freed; "
+                "pass retain_graph=True to the earlier one, or compute the loss again"
+            )
+
+    def check_versions(self) -> None:
+        """Raise if something that `backward` reads has changed since the operation ran."""
         if self.cells and _total(self.cells) != self.count:
             raise GraphError(
                 f"a tensor that the gradient of `{self.name}` needs was changed in place after `{self.name}` "
                 f"used it ({_total(self.cells) - self.count} times); change it after backward(), or change a copy"
             )
+
+    def gradients(self, dy: np.ndarray, wanted: tuple[Any, ...], behind: Any = None) -> tuple[Any, ...]:
+        """Run the operation's gradient function after checking that nothing it reads has changed.
+
+        Args:
+            dy: gradient of the result, or of that of the operation behind, if that one left its own to this one.
+            wanted: see `ops/registry.py`.
+            behind: what that one left.
+        """
+        self.check_versions()
         if self.checksums is not None:
             self._check_read(dy)
         backward: Any = self.backward
         if self.function.joins_relu:  # type: ignore[attr-defined]
-            behind, self.behind = self.behind, None
             results = backward(dy, wanted, behind)
         else:
             if type(backward) is FunctionType and backward.__defaults__ is None:

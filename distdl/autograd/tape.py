@@ -33,7 +33,9 @@ class Walk:
     Attributes:
         nodes: the operations that lead to the tensor, latest first.
         uses: how often each leaf is used by them; for leaves with hooks, less the uses that are done.
-        sums: gradients on their way; for an operation that one behind left its own to (`Node.behind`), that one's.
+        sums: gradients on their way.
+        behind: for an operation, what the one that alone took its result left to it: see `ops/registry.py`; `sums` has
+            the gradient of that one's result then.
         shared: operations whose result several others took.
         hooked: leaves whose hooks wait for the sum over all uses.
         last: for operations after which gradients of watched leaves are final, those leaves.
@@ -49,6 +51,7 @@ class Walk:
         self.nodes: list[Node] = []
         self.uses: dict[Tensor, int] = {}
         self.sums: dict[Any, np.ndarray] = {}
+        self.behind: dict[Node, Any] = {}
         self.shared: set[Node] = {root._node} if root._node is not None else set()
         if root._node is None:
             self.uses[root] = 1
@@ -65,14 +68,8 @@ class Walk:
         stack = [root]
         while stack:
             node = stack.pop()
-            if node.backward is None:
-                raise GraphError(
-                    f"backward() reached `{node.name}`, whose graph an earlier backward() has freed; "
-                    "pass retain_graph=True to the earlier one, or compute the loss again"
-                )
+            node.check_kept()
             nodes.append(node)
-            # A walk that failed may have left something there.
-            node.behind = None
             for edge in node.edges:
                 if type(edge) is Node:
                     if edge in seen:
@@ -138,12 +135,16 @@ class Walk:
     def _visit(self, node: Node, dy: np.ndarray) -> None:
         if node.hooks:
             dy = _run_hooks(node.hooks, dy)
+        # A hook may have walked, and so freed, the graph.
+        node.check_kept()
         if node.retained is not None:
             _retain(node.retained(), dy)
         edges, sums, function = node.edges, self.sums, node.backward
         before: Any = edges[0]
-        if node.function is relu and self._leaves_to(before) and before.function.joins_relu:
-            before.behind, sums[before] = function.mask, dy  # type: ignore[union-attr]
+        leaves = node.checksums is None and self._leaves_to(before)
+        if leaves and node.function is relu and before.function.joins_relu:
+            node.check_versions()
+            self.behind[before], sums[before] = function.mask, dy  # type: ignore[union-attr]
             return
         wanted: list[Any] = []
         for edge in edges:
@@ -153,21 +154,16 @@ class Walk:
                 wanted.append(type(edge) is Node or edge._buffer is None or self._wanted(edge, edges))
         if type(before) is Node and before in sums and node.function.adds:  # type: ignore[attr-defined]
             wanted[0] = self._onto(before)
-        if (
-            node.function is batch_norm
-            and node.checksums is None
-            and self._leaves_to(before)
-            and before.function.joins_norm
-        ):
+        if leaves and node.function is batch_norm and before.function.joins_norm:
             wanted[0] = LATER
-        results = node.gradients(dy, tuple(wanted))
+        results = node.gradients(dy, tuple(wanted), self.behind.pop(node, None))
         for edge, want, result in zip(edges, wanted, results):  # noqa: B905 - `gradients` has compared the lengths
             if edge is None or result is None or edge in self.early:
                 if edge in self.hooked:
                     self._leave(edge)
                 continue
             if want is LATER:
-                before.behind, sums[before] = result, result.dy
+                self.behind[before], sums[before] = result, result.dy
                 continue
             if result is not want and (
                 type(result) is not np.ndarray or result.dtype is not edge.dtype or result.shape != edge.shape

@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 
 
-def handle(
-    numbers: Iterable[int], handler: Callable[[int, FrameType | None], None] | signal.Handlers
-) -> Callable[[], None]:
+def handle(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> Callable[[], None]:
     """Have signals handled, and return what puts their handlers from before back.
 
     Only a main thread can; on others nothing is done.

@@ -214,9 +214,9 @@ def put(array, at, vector, lanes):  # type: ignore[no-untyped-def]
 
 @helper
 def _whole_tiles(rows):  # type: ignore[no-untyped-def]
-    """Return how many of the tallest tiles to take: what is left must not be 2, which no other tile fits."""
+    """Return how many of the tallest tiles to take: 2 rows fit no other tile, 8 do."""
     tiles = rows // ROWS
-    return tiles - 1 if tiles > 0 and rows % ROWS == 2 else tiles
+    return tiles - 1 if tiles > 0 and rows % ROWS == 2 and ROWS == 6 else tiles
 
 
 @inlined

@@ -6,6 +6,7 @@ SIGTERM. Any rank may be told. It only takes a note here: all ranks leave after 
 
 from __future__ import annotations
 
+import atexit
 import signal
 import time
 from collections.abc import Callable
@@ -47,17 +48,17 @@ class Notice:
         self._restore: Callable[[], None] = lambda: None
 
     def listen(self) -> None:
-        """Take a note of signals from now on. Only a main thread can."""
+        """Take a note of signals from now on, or of one that came after an earlier fit. Only a main thread can."""
+        if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+            # The end that it gives notice of is no reason to die with a fit that is over.
+            handle([signal.SIGUSR1], _hear_late)
         self._restore = handle(SIGNALS, self._hear)
+        if _late:
+            self._signal = _late.pop()
 
     def close(self) -> None:
-        """Leave signals to whom they belonged before; SIGUSR1, if to nobody, is ignored from now on.
-
-        What a scheduler gives notice of is no reason to die with a fit that is over.
-        """
+        """Leave signals to whom they belonged before; SIGUSR1, if to nobody, is kept for the next fit."""
         self._restore()
-        if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-            handle([signal.SIGUSR1], signal.SIG_IGN)
 
     @property
     def reason(self) -> str:
@@ -68,3 +69,18 @@ class Notice:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self._signal = signal.Signals(number).name
+
+
+_late: set[str] = set()
+"""Names of signals that came after a fit."""
+
+
+def _hear_late(number: int, frame: FrameType | None) -> None:
+    _late.add(signal.Signals(number).name)
+
+
+@atexit.register
+def _ignore_late() -> None:
+    # Python puts the default action, which is death, back before the process is gone.
+    if signal.getsignal(signal.SIGUSR1) is _hear_late:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)

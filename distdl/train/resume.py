@@ -104,8 +104,8 @@ class Checkpoints:
         self._lock = FileLock(self.directory / _LOCK)
         self._writer: threading.Thread | None = None
         self._problem = ""
-        self._everywhere(self._take_lock)
         self._notice = Notice(asked.max_time)
+        self._everywhere(self._take_lock)
         self._notice.listen()
 
     def _take_lock(self) -> None:

@@ -186,16 +186,60 @@ def test_bits_do_not_depend_on_who_holds_a_sum_where_sums_are_fixed(added):
     np.testing.assert_array_equal(*gradients)
 
 
-def test_what_a_failed_walk_left_is_forgotten():
-    """A hook between norm and convolution that raises, in a graph that is kept, does not spoil the next walk."""
-    layer, norm = nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)
-    x = distdl.tensor(drawn((2, 8, 8, 16)), requires_grad=True)
+def between(layer, norm, x, hook):
+    """Return a graph in which a hook runs after the norm is visited and before the convolution is."""
     h = layer(x)
-    z = norm(h)
-    weights = drawn(z.shape, seed=3)
-    z.backward(weights, retain_graph=True)
+    other = distdl.tensor(drawn(h.shape, seed=4), requires_grad=True) * 2.0
+    other.register_hook(hook)
+    return h, norm(h) + other
+
+
+def test_what_a_failed_walk_left_is_forgotten():
+    """A hook between norm and convolution raises; in the next walk of the graph the norm leaves nothing."""
+    layer, norm = nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)
+    weights = drawn((2, 8, 8, 16), seed=3)
+    x = distdl.tensor(drawn((2, 8, 8, 16)), requires_grad=True)
+    between(layer, norm, x, lambda gradient: None)[1].backward(weights)
     expected, x.grad = x.grad, None
-    h._node.behind = np.zeros_like(h.data)  # as a walk that ended between the two leaves it
+    fails = [True]
+
+    def fail_once(gradient):
+        if fails.pop():
+            raise RuntimeError("once")
+
+    h, total = between(layer, norm, x, fail_once)
+    with pytest.raises(RuntimeError, match="once"):
+        total.backward(weights, retain_graph=True)
+    fails.append(False)
     h.retain_grad()
-    z.backward(weights, retain_graph=True)
+    total.backward(weights)
     np.testing.assert_array_equal(x.grad, expected)
+
+
+def test_a_walk_within_a_walk_is_one_of_its_own():
+    """A hook between norm and convolution walks the same graph."""
+    layer, norm = nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)
+    weights = drawn((2, 8, 8, 16), seed=3)
+    gradients = []
+    for walks in (False, True):
+        x = distdl.tensor(drawn((2, 8, 8, 16)), requires_grad=True)
+        extra = []
+
+        def walk(gradient, walks=walks, extra=extra):
+            if walks:
+                extra[0].backward(retain_graph=True)
+
+        h, total = between(layer, norm, x, walk)
+        extra.append((h * 0.0).sum())
+        total.backward(weights, retain_graph=True)
+        gradients.append(x.grad)
+    np.testing.assert_array_equal(*gradients)
+
+
+def test_a_walk_that_frees_what_another_still_needs_says_so():
+    x = distdl.tensor(drawn((4, 4)), requires_grad=True)
+    h = x * 2.0
+    late = h * 3.0
+    late.register_hook(lambda gradient: h.sum().backward())
+    with pytest.raises(distdl.core.errors.GraphError, match="freed"):
+        late.sum().backward()

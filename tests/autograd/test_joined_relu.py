@@ -84,6 +84,17 @@ def test_a_relu_at_the_end_and_one_of_a_relu():
     np.testing.assert_allclose(model[0].weight.grad, x.T @ (z.data > 0), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [lambda: nn.Linear(4, 6), lambda: nn.BatchNorm1d(4)], ids=["linear", "batch norm"])
+def test_a_result_that_was_changed_is_no_mask(make):
+    """What a ReLU gave must be as it was, as where it computes its own gradient."""
+    y = F.relu(make()(distdl.tensor(np.ones((5, 4), "float32"))))
+    total = y.sum()
+    with distdl.no_grad():
+        y[...] = -1.0
+    with pytest.raises(distdl.core.errors.GraphError, match="changed in place"):
+        total.backward()
+
+
 def test_a_graph_that_is_kept_can_be_walked_twice():
     """Both passes give the same gradient, and a pass from the layer's own result is not masked after one that was."""
     layer = nn.Linear(4, 6)

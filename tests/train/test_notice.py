@@ -82,13 +82,34 @@ def test_a_signal_at_the_end_of_an_epoch(tmp_path):
     assert len(make_trainer(Tell(0, signal.SIGTERM)).fit(images(), 2, 12, checkpoints=tmp_path, resume="auto")) == 2
 
 
-def test_a_signal_after_a_fit_is_no_death(tmp_path):
-    """Where nobody handles SIGUSR1; a handler of the script's own is put back."""
-    for handler, after in ((signal.SIG_DFL, signal.SIG_IGN), (print, print)):
-        before = signal.signal(signal.SIGUSR1, handler)
-        make_trainer().fit(images(), 2, 12, checkpoints=tmp_path, resume="auto")
-        assert signal.getsignal(signal.SIGUSR1) is after
+def test_a_signal_after_a_fit_is_kept_for_the_next(tmp_path):
+    before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    try:
+        make_trainer().fit(images(), 2, 12, checkpoints=tmp_path / "first")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with pytest.raises(train.Preempted) as caught:
+            make_trainer().fit(images(), 2, 12, checkpoints=tmp_path / "second")
+        assert (caught.value.step, caught.value.reason) == (2, "SIGUSR1 on rank 0")
+        assert len(make_trainer().fit(images(), 2, 12, checkpoints=tmp_path / "second", resume="auto")) == 2
+    finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_handler_of_the_script_is_put_back(tmp_path):
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        make_trainer().fit(images(), 1, 12, checkpoints=tmp_path)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_wrong_limit_leaves_the_directory_free(tmp_path):
+    with pytest.raises(ArgumentError, match="`max_time`") as caught:
+        make_trainer().fit(images(), 1, 12, checkpoints=tmp_path, max_time=-1.0)
+    # Who keeps the error, as a notebook does, keeps what was made until it was raised.
+    assert caught.value.__traceback__ is not None
+    make_trainer().fit(images(), 1, 12, checkpoints=tmp_path)
 
 
 @pytest.mark.parametrize("limit", [1e-9, timedelta(microseconds=1)])
