@@ -40,7 +40,7 @@ def _draw(results: Result, docs: Path) -> list[str]:
 def text(results: Result) -> str:
     """Return the page without plots."""
     measured = results["machines"]
-    last = list(measured.values())[-1]
+    last = measured.get("steps", list(measured.values())[-1])
     head = _INTRODUCTION.format(machines=_machines(measured), seconds=last["seconds"], pairs=last["pairs"])
     parts = [
         head,
