@@ -12,7 +12,7 @@ from .registry import helper, inlined, kernel
 from .simd import LANES, LOWEST, fill, load, where_positive, zero
 from .taps import Pair
 from .taps import taps as taps_of
-from .tiles import PANELS, get, products, put
+from .tiles import PANELS, get, panels_from, products, put
 from .windows import begin, extents, finish, gradient_at, put_greatest
 
 
@@ -118,9 +118,9 @@ def direct_forward(x, w, bias, relu, before, stride, packed, padded, rows, y, ta
     for n in range(x.shape[0]):
         pad_image(x, n, before, padded)
         for panel in range(0, packed.shape[0], PANELS):
-            panels = min(PANELS, packed.shape[0] - panel)
-            first, last = panel * LANES, (panel + panels - 1) * LANES
-            lanes = min(LANES, outputs - last)
+            first = panel * LANES
+            panels, lanes = panels_from(first, outputs)
+            last = first + (panels - 1) * LANES
             start, more = get(bias, first, outputs - first), get(bias, last, outputs - last)
             b0, b_next = first * w.shape[0] * depth, w.shape[0] * depth * LANES
             for oy in range(y.shape[1]):
@@ -228,8 +228,7 @@ def direct_input_gradient(dy, y, masked, taps, w, before, stride, packed, padded
     for n in range(dx.shape[0]):
         pad_gradient(dy, y, masked, taps, n, (above, aside), padded)
         for first in range(0, channels, PANELS * LANES):
-            panels = min(PANELS, -(-(channels - first) // LANES))
-            lanes = min(LANES, channels - first - (panels - 1) * LANES)
+            panels, lanes = panels_from(first, channels)
             b_next = w.shape[0] * w.shape[1] * outputs * LANES
             b0 = first // LANES * b_next
             for ry in range(stride[0]):

@@ -7,7 +7,7 @@ from .registry import helper, kernel
 from .simd import LANES, add, fill, store, where_equal, where_positive, zero
 from .taps import Pair
 from .taps import taps as taps_of
-from .tiles import PANELS, get, outer_products, put
+from .tiles import PANELS, get, outer_products, panels_from, put
 from .windows import begin
 
 
@@ -95,8 +95,7 @@ def direct_weight_gradient(x, dy, y, masked, taps, before, stride, padded, rows,
         else:
             _gradient_rows(dy, y, masked, n, rows, db)
         for first in range(0, outputs, PANELS * LANES):
-            panels = min(PANELS, -(-(outputs - first) // LANES))
-            lanes = min(LANES, outputs - first - (panels - 1) * LANES)
+            panels, lanes = panels_from(first, outputs)
             for i in range(kh):
                 outer_products(
                     a, i * line, stride[0] * line, step, b, first, wide, rows.shape[1], lines, columns,

@@ -6,10 +6,10 @@ as a BLAS' may.
 
 import numpy as np
 
-from .registry import helper, kernel
+from .registry import kernel
 from .simd import LANES, LOWEST, add, fill, store, transpose, where_positive, zero
 from .sums import BLOCK
-from .tiles import PANELS, ROWS, get, outer_products, products, put
+from .tiles import PANELS, ROWS, get, outer_products, panels_from, products, put
 
 Part = tuple[int, int]
 
@@ -38,7 +38,7 @@ def linear_forward(x, w, bias, relu, part, packed, y):  # type: ignore[no-untype
     a, weights, panel, c = x.reshape(-1), w.reshape(-1), packed.reshape(-1), y.reshape(-1)
     floor = fill(np.float32(0) if relu else LOWEST)
     for first in range(part[0], part[1], PANELS * LANES):
-        panels, lanes = _panels(first, part[1])
+        panels, lanes = panels_from(first, part[1])
         last = first + (panels - 1) * LANES
         start, more = get(bias, first, part[1] - first), get(bias, last, lanes)
         if lanes == LANES and rows < ROWS:
@@ -58,13 +58,6 @@ def linear_forward(x, w, bias, relu, part, packed, y):  # type: ignore[no-untype
         )  # fmt: skip
 
 
-@helper
-def _panels(first, end):  # type: ignore[no-untyped-def]
-    """Return how many panels a tile takes from column `first` on, and the lanes of the last."""
-    panels = min(PANELS, -(-(end - first) // LANES))
-    return panels, min(LANES, end - first - (panels - 1) * LANES)
-
-
 def _linear_input_gradient(dy: np.ndarray, w: np.ndarray, part: Part, packed: np.ndarray, dx: np.ndarray) -> None:
     dx[:, slice(*part)] = dy @ w[slice(*part)].T
 
@@ -80,7 +73,7 @@ def linear_input_gradient(dy, w, part, packed, dx):  # type: ignore[no-untyped-d
     none, once, wide = np.int64(0), np.int64(1), np.int64(LANES)
     b_next = -(-outputs // LANES) * LANES * LANES
     for first in range(part[0], part[1], PANELS * LANES):
-        panels, lanes = _panels(first, part[1])
+        panels, lanes = panels_from(first, part[1])
         for number in range(panels):
             row = first + number * LANES
             for k in range(0, outputs, LANES):
@@ -126,7 +119,7 @@ def linear_weight_gradient(x, dy, part, packed, strip, dw):  # type: ignore[no-u
             for d in range(depth):
                 store(strip, d * ROWS, get(a, (start + d) * inputs + i, inputs - i))
             for first in range(0, outputs, PANELS * LANES):
-                count, lanes = _panels(first, outputs)
+                count, lanes = panels_from(first, outputs)
                 outer_products(
                     strip, none, none, tall, panels, first // LANES * panel, panel, wide, once, depth,
                     c, i * outputs + first, outputs, rows, lanes, start > 0, count,

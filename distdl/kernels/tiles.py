@@ -213,6 +213,13 @@ def put(array, at, vector, lanes):  # type: ignore[no-untyped-def]
 
 
 @helper
+def panels_from(first, end):  # type: ignore[no-untyped-def]
+    """Return how many panels a tile takes from column `first` on, and the lanes of the last."""
+    panels = min(PANELS, -(-(end - first) // LANES))
+    return panels, min(LANES, end - first - (panels - 1) * LANES)
+
+
+@helper
 def _whole_tiles(rows):  # type: ignore[no-untyped-def]
     """Return how many of the tallest tiles to take: 2 rows fit no other tile, 8 do."""
     tiles = rows // ROWS
