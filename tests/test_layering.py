@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "autograd": {"ops", "core"},
     "nn": {"autograd", "ops", "core"},
     "optim": {"autograd", "kernels", "core"},
-    "comm": {"core"},
+    "comm": {"kernels", "core"},
     "parallel": {"nn", "autograd", "ops", "optim", "comm", "kernels", "core"},
     "data": {"core"},
     "train": {"data", "parallel", "nn", "autograd", "ops", "optim", "comm", "kernels", "core"},

@@ -6,8 +6,9 @@ tree in between: all ranks of a node talk, and what crosses the wire does so for
 al., "Framework for Scalable Intra-Node Collective Operations using Shared Memory", SC 2018.) Where nodes have not
 equally many ranks there are no such pieces: the first rank of each node takes the whole across.
 
-Ranks of a node meet twice, by messages that carry the signature of the call as their tag: before the first, others
-may still write to their own arrays; behind the second, nobody touches another's.
+Ranks of a node meet twice in that memory: before the first meeting, others may still write to their own arrays; behind
+the second, nobody touches another's. Small arrays are copied to where all see them, and every rank adds up all: one
+meeting is enough.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .meeting_point import MeetingPoint, Rest, SmallRoom, room
 from .nodes import Nodes
 from .tree import leaves, rescale
 
@@ -25,8 +27,8 @@ _BLOCK_BYTES = 1 << 18
 _ALIGNMENT = 64
 """Bytes: pieces begin on a cache line."""
 
-_SENT, _RECEIVED = np.zeros(1, np.uint8), np.empty(1, np.uint8)
-"""What ranks send each other when they meet: nothing to speak of."""
+_SMALL_BYTES = 1 << 14
+"""Arrays of a node's ranks that are no more together are small: each rank then reads them all."""
 
 
 class _Step(NamedTuple):
@@ -49,34 +51,51 @@ class SharedArray:
     """An array of each rank, which the others on its node read and write.
 
     Attributes:
+        mine: this rank's.
         number: the same on all ranks, and of no other array of them.
 
     Args:
         nodes: where the ranks are.
-        arrays: those of the ranks of this node, in their order.
+        parts: memory of the ranks of this node, in their order, zeros, `shared_bytes` of each.
+        size, dtype: of each array.
         number: see there.
+        rest: how ranks wait for each other.
     """
 
-    def __init__(self, nodes: Nodes, arrays: list[np.ndarray], number: int):
+    def __init__(self, nodes: Nodes, parts: list[np.ndarray], size: int, dtype: np.dtype, number: int, rest: Rest):
         self.number = number
         self._nodes = nodes
         self._is_by_pieces = nodes.is_regular
-        width, size, itemsize = len(arrays), arrays[0].size, arrays[0].itemsize
-        line = _ALIGNMENT // itemsize
+        width, nbytes = len(parts), size * dtype.itemsize
+        arrays = [part[:nbytes].view(dtype) for part in parts]
+        self.mine: np.ndarray = arrays[nodes.place]
+        line = _ALIGNMENT // dtype.itemsize
         start, stop = (min(-(-size * i // width // line) * line, size) for i in (nodes.place, nodes.place + 1))
         # Whose array gets what the node has combined.
         target = nodes.place if self._is_by_pieces else 0
-        self._steps = _steps(width, target)
-        spare = [np.empty(_BLOCK_BYTES // itemsize, arrays[0].dtype) for _ in range(_spare(self._steps, width))]
+        steps = _steps(width)
+        rows = max([0, *(step.out + 1 - width for step in steps)])
+        # The first rank's memory behind its array is everybody's.
+        common = parts[0][_lines(nbytes) :]
+        self._meeting_point = MeetingPoint(common[: room(width)], nodes.place, rest)
+        self._small: SmallRoom | None = None
+        if _is_small(nodes, nbytes) and dtype.kind == "f":
+            shared = common[room(width) :][: 2 * width * nbytes].view(dtype).reshape(2, width, size)
+            self._small = SmallRoom(shared, np.empty((rows, size), dtype), np.array(steps))
+        self._steps = [*steps[:-1], *(step._replace(out=target) for step in steps[-1:])]
+        spare = [np.empty(_BLOCK_BYTES // dtype.itemsize, dtype) for _ in range(rows)]
         self._crossing = arrays[nodes.place][start:stop] if self._is_by_pieces else arrays[0]
         self._blocks = [
-            _block([array[at : min(at + _BLOCK_BYTES // itemsize, stop)] for array in arrays], spare, target)
-            for at in range(start, stop, _BLOCK_BYTES // itemsize)
+            _block([array[at : min(at + _BLOCK_BYTES // dtype.itemsize, stop)] for array in arrays], spare, target)
+            for at in range(start, stop, _BLOCK_BYTES // dtype.itemsize)
         ]
 
     def allreduce(self, combine: np.ufunc, scale: float, tag: int) -> None:
         """Combine the arrays of all ranks in place, and multiply the result by `scale`; see `Tree.allreduce`."""
-        self._meet(tag)
+        if self._small is not None and combine is np.add:
+            self._meeting_point.add(self.mine, self._small, scale, tag)
+            return
+        self._meeting_point.meet(tag)
         for mine, others, operands in self._blocks:
             for left, right, out in self._steps:
                 combine(operands[left], operands[right], out=operands[out])
@@ -87,30 +106,32 @@ class SharedArray:
             self._cross(combine, scale, tag)
             for mine, others, _ in self._blocks:
                 _hand_out(mine, others)
-        self._meet(tag)
+        self._meeting_point.meet(tag)
 
     def _cross(self, combine: np.ufunc, scale: float, tag: int) -> None:
         """Combine what this node has with the other nodes'."""
         if self._is_by_pieces:
             self._nodes.across.allreduce(self._crossing, combine, scale, tag)
             return
-        self._meet(tag)
+        self._meeting_point.meet(tag)
         if self._nodes.place == 0:
             self._nodes.across.allreduce(self._crossing, combine, scale, tag)
-        self._meet(tag)
+        self._meeting_point.meet(tag)
 
-    def _meet(self, tag: int) -> None:
-        """Wait until all ranks of the node are here with this tag.
 
-        In turn from and to ranks at distances 1, 2, 4 ... (D. Hensgen, R. Finkel, U. Manber, "Two Algorithms for
-        Barrier Synchronization", 1988).
-        """
-        place, width = self._nodes.place, self._nodes.local.Get_size()
-        distance = 1
-        while distance < width:
-            to, source = (place + distance) % width, (place - distance) % width
-            self._nodes.messages.Sendrecv(_SENT, to, tag, _RECEIVED, source, tag)
-            distance *= 2
+def shared_bytes(nodes: Nodes, nbytes: int) -> int:
+    """Return how much memory each rank is to share for an array of so many bytes."""
+    width = nodes.local.Get_size()
+    return _lines(nbytes) + room(width) + (2 * width * nbytes if _is_small(nodes, nbytes) else 0)
+
+
+def _is_small(nodes: Nodes, nbytes: int) -> bool:
+    return nodes.count == 1 and nodes.local.Get_size() * nbytes <= _SMALL_BYTES
+
+
+def _lines(nbytes: int) -> int:
+    """Return the bytes of the cache lines that so many bytes take."""
+    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
 
 
 def _block(operands: list[np.ndarray], spare: list[np.ndarray], target: int) -> _Block:
@@ -124,8 +145,8 @@ def _hand_out(mine: np.ndarray, others: list[np.ndarray]) -> None:
         np.copyto(other, mine)
 
 
-def _steps(width: int, target: int) -> list[_Step]:
-    """List how the arrays of so many ranks are combined in the order of the tree, the last into the target's."""
+def _steps(width: int) -> list[_Step]:
+    """List how the arrays of so many ranks are combined in the order of the tree."""
     steps: list[_Step] = []
     places = leaves(width)
 
@@ -143,11 +164,4 @@ def _steps(width: int, target: int) -> list[_Step]:
         return out
 
     combine(0, len(places), width)
-    if steps:
-        steps[-1] = steps[-1]._replace(out=target)
     return steps
-
-
-def _spare(steps: list[_Step], width: int) -> int:
-    """Return how many temporary operands the steps need."""
-    return max([0, *(step.out + 1 - width for step in steps)])

@@ -21,14 +21,13 @@ class Nodes:
         count: how many nodes there are.
         is_regular: whether each node has equally many ranks, with neighbouring numbers.
         keeps_order: whether combining within nodes first, then between them, is the order of the tree of ranks.
-        messages: the ranks on this node, for messages between them.
         is_shared: whether any ranks share a node.
         across: the tree of those ranks that have the same place on their nodes, one for each node. Where nodes are not
             regular it is there for the first ranks of nodes only.
 
     Args:
         handle: an mpi4py communicator; all its ranks make this together.
-        talker: gives what sends and receives for a communicator.
+        talker: gives what sends and receives between nodes for a communicator.
     """
 
     def __init__(self, handle: Any, talker: Callable[[Any], Any] = lambda handle: handle):
@@ -36,7 +35,6 @@ class Nodes:
         names = np.empty(size, np.int64)
         handle.Allgather(np.array([node_number()], np.int64), names)
         self.local = handle.Split(int(np.flatnonzero(names == names[rank])[0]), rank)
-        self.messages = talker(self.local)
         self.place = self.local.Get_rank()
         self.count = len(set(names.tolist()))
         width = size // self.count

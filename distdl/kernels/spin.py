@@ -1,4 +1,4 @@
-"""Waiting for another thread without sleeping: a core that sleeps takes longer to wake than most kernels run."""
+"""Waiting for a thread or rank without sleeping: a core that sleeps takes longer to wake than most kernels run."""
 
 import platform
 from typing import Any
@@ -14,7 +14,7 @@ _HAS_PAUSE = platform.machine() in ("x86_64", "AMD64")
 
 
 @intrinsic
-def _look(typing: Any, array: Any, i: Any) -> Any:
+def look(typing: Any, array: Any, i: Any) -> Any:
     """Return array[i] as it is now, whoever has written it."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -24,7 +24,18 @@ def _look(typing: Any, array: Any, i: Any) -> Any:
 
 
 @intrinsic
-def _pause(typing: Any) -> Any:
+def tell(typing: Any, array: Any, i: Any, value: Any) -> Any:
+    """Set array[i], an int64: whoever sees it sees all that was written before."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store_atomic(args[2], element_address(context, builder, signature, args), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.int64), generate
+
+
+@intrinsic
+def pause(typing: Any) -> Any:
     """Leave the core's units to others for some cycles."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -44,9 +55,9 @@ def changes(count: np.ndarray, seen: int, looks: int, rest: int) -> bool:
     microseconds, and a thread that meets a lock that is held is put to sleep for some ten.
     """
     for _ in range(looks):
-        if _look(count, 0) != seen:
+        if look(count, 0) != seen:
             for _ in range(rest):
-                _pause()
+                pause()
             return True
-        _pause()
+        pause()
     return False

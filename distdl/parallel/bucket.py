@@ -122,17 +122,16 @@ class Bucket:
 
 
 def group(parameters: Sequence[Parameter], bucket_bytes: int) -> list[list[Parameter]]:
-    """Cut parameters into buckets of at most about `bucket_bytes`, last parameters first.
+    """Cut parameters into buckets of one dtype, last parameters first; one that has reached `bucket_bytes` is full.
 
     Backward finds the gradients of the last layers first, so that their bucket is full first.
     """
     open_groups: dict[str, list[Parameter]] = {}
-    sizes: dict[str, int] = {}
     groups: list[list[Parameter]] = []
     for parameter in reversed(parameters):
         kind = parameter.dtype.str
-        if kind in open_groups and sizes[kind] + parameter.data.nbytes > bucket_bytes:
+        members = open_groups.setdefault(kind, [])
+        members.append(parameter)
+        if sum(member.data.nbytes for member in members) >= bucket_bytes:
             groups.append(open_groups.pop(kind))
-        open_groups.setdefault(kind, []).append(parameter)
-        sizes[kind] = (sizes[kind] if len(open_groups[kind]) > 1 else 0) + parameter.data.nbytes
     return [*groups, *open_groups.values()]

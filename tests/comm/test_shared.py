@@ -1,6 +1,7 @@
 """Arrays that the ranks of a node share: the same sums as of other arrays, wherever ranks are."""
 
 import os
+import time
 import weakref
 
 import numpy as np
@@ -58,6 +59,21 @@ def test_ranks_beside_these_get_the_same_bits(part, size, shared_memory):
         beside.allreduce(mine, scale=0.5, label="beside")
         part.allreduce(other, scale=0.5, label="before")
         assert mine.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("size", [1, 900, 20_000])
+def test_a_rank_that_is_late_or_early_finds_its_turn(part, size):
+    """Reductions follow each other at once, and each adds up what belongs to it, whoever comes when."""
+    arrays = part.zeros(size), part.zeros(size)
+    rng = np.random.default_rng(part.rank)
+    total = part.size * (part.size + 1) / 2
+    for turn in range(200):
+        array = arrays[turn % 3 == 0]
+        array.fill((part.rank + 1) * turn)
+        if rng.random() < 0.05:
+            time.sleep(rng.random() * 5e-3)
+        part.allreduce(array, label="in turn")
+        assert (array == total * turn).all()
 
 
 @pytest.mark.parametrize("size", [5, 200_003])
