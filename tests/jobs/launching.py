@@ -1,5 +1,6 @@
 """Starting whole jobs from tests, with a time-out."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -45,7 +46,7 @@ def run(command, timeout=60, environment=None, interrupt_at=None):
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1", **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
@@ -58,10 +59,32 @@ def run(command, timeout=60, environment=None, interrupt_at=None):
             process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=timeout)
     except (subprocess.TimeoutExpired, TimeoutError):
+        left = _ask_where(process.pid)
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
-        raise AssertionError(f"the job was still running after {timeout} s; it printed:\n{output}") from None
+        raise AssertionError(f"the job was still running after {timeout} s: {left}; it printed:\n{output}") from None
     return Ended(process.returncode, output, time.time())
+
+
+def _ask_where(first):
+    """Let the ranks of a job that hangs print their stacks, which kills them; return what processes it has."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent, *_ = path.read_text().rpartition(")")[2].split()
+            parents[int(path.parent.name)] = int(parent), state
+    job = [first]
+    for process in job:
+        job += [child for child, (parent, _) in parents.items() if parent == process]
+    left = []
+    for process in job:
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+            left.append(f"{Path(words[0].decode()).name} ({parents[process][1]})")
+            if words[0].endswith(b"python"):
+                os.kill(process, signal.SIGABRT)
+    time.sleep(1)
+    return ", ".join(left)
 
 
 def wait_for(condition, seconds):
