@@ -21,6 +21,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .compile import jit
+from .parts import PartCompiler
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -88,7 +89,8 @@ def helper(function: Callable[..., Any], forceinline: bool = False) -> Any:
             f"helper {name} is registered twice: kernels from different processes would take one for the other"
         )
     HELPERS.add(name)
-    return register_jitable(error_model="numpy", fastmath={"contract"}, forceinline=forceinline)(function)
+    options = {"error_model": "numpy", "fastmath": {"contract"}, "forceinline": forceinline}
+    return register_jitable(**options, pipeline_class=PartCompiler)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -11,9 +11,10 @@ from llvmlite import ir
 from numba.core import types
 
 from .registry import inlined
-from .simd import _INT, _VECTOR, LANES, _first, at_least, fill, float32x16, fma, intrinsic, sub
+from .simd import at_least, fill, float32x16, fma, intrinsic, sub
+from .vector_code import INT, LANES, VECTOR, first_lanes
 
-_INTS = ir.VectorType(_INT, LANES)
+INTS = ir.VectorType(INT, LANES)
 
 # Added to a small number and taken away, it rounds to an integer, which the low bits show meanwhile.
 _MAGIC = np.float32(1.5 * 2**23)
@@ -32,7 +33,7 @@ _C3, _C4 = np.float32(0.00836892147), np.float32(0.00138141261)
 
 
 def _numbers(values: Any) -> Any:
-    return ir.Constant(_INTS, list(values))
+    return ir.Constant(INTS, list(values))
 
 
 @intrinsic
@@ -60,7 +61,7 @@ def choose(typing: Any, sign: Any, x: Any, y: Any) -> Any:
     """Return x where sign >= 0, y elsewhere and where sign is NaN."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        zeros = ir.Constant(_VECTOR, [0.0] * LANES)
+        zeros = ir.Constant(VECTOR, [0.0] * LANES)
         return builder.select(builder.fcmp_ordered(">=", args[0], zeros), args[1], args[2])
 
     return float32x16(float32x16, float32x16, float32x16), generate
@@ -71,7 +72,7 @@ def first_of(typing: Any, x: Any, count: Any, other: Any) -> Any:
     """Return the first lanes of x, and those of `other` behind."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.select(_first(builder, args[1]), args[0], args[2])
+        return builder.select(first_lanes(builder, args[1]), args[0], args[2])
 
     return float32x16(float32x16, types.intp, float32x16), generate
 
@@ -82,12 +83,12 @@ def _times_power(typing: Any, x: Any, shifted: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         magic = int(_MAGIC.view(np.int32))
-        n = builder.sub(builder.bitcast(args[1], _INTS), _numbers([magic] * LANES))
+        n = builder.sub(builder.bitcast(args[1], INTS), _numbers([magic] * LANES))
         half = builder.ashr(n, _numbers([1] * LANES))
         result = args[0]
         for part in (half, builder.sub(n, half)):
             exponent = builder.shl(builder.add(part, _numbers([127] * LANES)), _numbers([23] * LANES))
-            result = builder.fmul(result, builder.bitcast(exponent, _VECTOR))
+            result = builder.fmul(result, builder.bitcast(exponent, VECTOR))
         return result
 
     return float32x16(float32x16, float32x16), generate
@@ -119,7 +120,7 @@ def _fold(name: str) -> Any:
                     vector = builder.fadd(vector, other)
                 else:
                     vector = builder.select(builder.fcmp_ordered("<", vector, other), other, vector)
-            return builder.extract_element(vector, ir.Constant(_INT, 0))
+            return builder.extract_element(vector, ir.Constant(INT, 0))
 
         return types.float32(float32x16), generate
 

@@ -6,123 +6,18 @@ longer what limits. Sums run over the depth in one fixed order, each in its own 
 on the tile's extents nor on its neighbours: bits do not change with what is computed together.
 """
 
-import textwrap
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from llvmlite import binding
+from numba.core import types
 
 from .cache import config
 from .registry import helper, inlined
-from .simd import LANES, add, at_least, fma, load, load_first, prefetch, spread, store, store_first, zero
+from .simd import data_of, float32x16, intrinsic, load, load_first, store, store_first
+from .tile_code import Given, call_tiles, size
+from .vector_code import LANES
 
-_NAMES = {
-    "add": add,
-    "at_least": at_least,
-    "fma": fma,
-    "load": load,
-    "load_first": load_first,
-    "prefetch": prefetch,
-    "spread": spread,
-    "store": store,
-    "store_first": store_first,
-    "zero": zero,
-}
-
-_ROWS_SOURCE = """
-def row_tile_{rows}(
-    a, a0, a_row, a_line, b, b0, b_next, b_step, lines, depth, start, more, c, c0, c_row, lanes, floor, tiles, panels
-):
-    {pair}
-    {single}
-"""
-
-_ROWS_BODY = """
-for number in range(tiles):
-    row = b0
-    {start}
-    for j in range(lines):
-        at = a0 + j * a_line
-        for k in range(depth):
-            {columns}
-            {accumulate}
-            at += 1
-            row += b_step
-    {store_before}
-    if lanes == 16:
-        {store}
-    else:
-        {store_first}
-    a0 += {rows} * a_row
-    c0 += {rows} * c_row
-"""
-
-_OUTER_SOURCE = """
-def outer_tile_{rows}(
-    a, a0, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c0, c_row, lanes, adds, tiles, panels
-):
-    {pair}
-    {single}
-"""
-
-_OUTER_BODY = """
-for number in range(tiles):
-    row = b0
-    {ask}
-    {clear}
-    for j in range(lines):
-        at = a0 + j * a_line
-        for k in range(depth):
-            {columns}
-            {accumulate_outer}
-            at += a_step
-            row += b_step
-    if adds:
-        {add_before}
-    {put_before}
-    if lanes == 16:
-        if adds:
-            {add}
-        {put}
-    else:
-        if adds:
-            {add_first}
-        {put_first}
-    a0 += {rows}
-    c0 += {rows} * c_row
-"""
-
-# Of each row: `s` are the sums of the last panel, `t` those of the one before if there are two.
-_LINES = {
-    "start": "s{r} = start",
-    # By the time that the sums are done, their place is in the cache.
-    "ask": "prefetch(c, c0 + {r} * c_row)",
-    "clear": "s{r} = zero()",
-    "accumulate": "s{r} = fma(spread(a, at + {r} * a_row), columns, s{r})",
-    "accumulate_outer": "s{r} = fma(spread(a, at + {r}), columns, s{r})",
-    "add": "s{r} = add(load(c, {last} + {r} * c_row), s{r})",
-    "add_first": "s{r} = add(load_first(c, {last} + {r} * c_row, lanes), s{r})",
-    "store": "store(c, {last} + {r} * c_row, at_least(s{r}, floor))",
-    "store_first": "store_first(c, {last} + {r} * c_row, at_least(s{r}, floor), lanes)",
-    "put": "store(c, {last} + {r} * c_row, s{r})",
-    "put_first": "store_first(c, {last} + {r} * c_row, s{r}, lanes)",
-    "store_before": "pass",
-    "add_before": "pass",
-    "put_before": "pass",
-}
-
-_PAIR_LINES = {
-    **_LINES,
-    "start": "t{r} = start; s{r} = more",
-    "ask": "prefetch(c, c0 + {r} * c_row); prefetch(c, {last} + {r} * c_row)",
-    "clear": "t{r} = zero(); s{r} = zero()",
-    "accumulate": "v = spread(a, at + {r} * a_row); t{r} = fma(v, before, t{r}); s{r} = fma(v, columns, s{r})",
-    "accumulate_outer": "v = spread(a, at + {r}); t{r} = fma(v, before, t{r}); s{r} = fma(v, columns, s{r})",
-    "store_before": "store(c, c0 + {r} * c_row, at_least(t{r}, floor))",
-    "add_before": "t{r} = add(load(c, c0 + {r} * c_row), t{r})",
-    "put_before": "store(c, c0 + {r} * c_row, t{r})",
-}
+_SIZE = types.intp
 
 
 def _is_wide() -> bool:
@@ -133,49 +28,67 @@ def _is_wide() -> bool:
     return bool(binding.get_host_cpu_features().get("avx512f")) and not config.CPU_NAME
 
 
-def _body(text: str, lines: dict[str, str], rows: int, **names: str) -> str:
-    """Return the loop over tiles for one panel or two, as it stands in a function."""
-    written = {key: "; ".join(line.format(r=r, **names) for r in range(rows)) for key, line in lines.items()}
-    return text.format(**written, rows=rows, columns=names["columns"])
+def _given(context: Any, builder: Any, kinds: Any, values: Any, names: str, **more: Any) -> Given:
+    """Return what tiles are given from the arguments of that type and name."""
+    given = dict(more)
+    for name, kind, value in zip(names.split(), kinds, values, strict=True):
+        given[name] = data_of(context, builder, kind, value) if isinstance(kind, types.Array) else value
+    return Given(**given)
 
 
-def _compile(source: str, body: str, name: str, rows: int, panels: int) -> Callable[..., None]:
-    single = _body(body, _LINES, rows, last="c0", columns="columns = load(b, row)")
-    pair = ""
-    if panels == 2:
-        columns = "before = load(b, row); columns = load(b, row + b_next)"
-        pair = _body(body, _PAIR_LINES, rows, last=f"c0 + {LANES}", columns=columns)
-        pair = "if panels == 2:\n" + textwrap.indent(pair + "return\n", "    ")
-    scope: dict[str, Any] = dict(_NAMES, __name__=__name__)
-    parts = {key: textwrap.indent(text, "    ").lstrip() for key, text in (("pair", pair), ("single", single))}
-    exec(source.format(rows=rows, **parts), scope)
-    compiled: Callable[..., None] = helper(scope[f"{name}_{rows}"])
-    return compiled
+def row_tile(rows: int) -> Any:
+    """Make tiles whose rows are places of a: c[r, lane] = max(floor, start + sum of a[r, j, k] * b[j, k, lane]).
 
-
-def row_tile(rows: int) -> Callable[..., None]:
-    """Compile tiles whose rows are places of a: c[r, lane] = max(floor, start + sum of a[r, j, k] * b[j, k, lane]).
-
-    The function takes (a, a0, a_row, a_line, b, b0, b_next, b_step, lines, depth, start, more, c, c0, c_row, lanes,
-    floor, tiles, panels). Arrays are flat; a0, b0, c0 are where the first elements lie. Row r reads a[a0 + r * a_row +
-    j * a_line + k] for j < lines, k < depth; b advances by b_step at each. `start` and `floor` are vectors; so many
-    `lanes` are written, and so many tiles, one below the other. If there are two panels (not more than `PANELS`), the
-    second one's b lies b_next further, its c beside the first one's; `more` is its start, and `lanes` are its own.
+    Arrays are flat; a0, b0, c0 are where the first elements lie. Row r reads a[a0 + r * a_row + j * a_line + k] for
+    j < lines, k < depth; b advances by b_step at each. `start` and `floor` are vectors; so many `lanes` are written,
+    and so many tiles, one below the other. If there are two panels (not more than `PANELS`), the second one's b lies
+    b_next further, its c beside the first one's; `more` is its start, and `lanes` are its own.
     """
-    return _compile(_ROWS_SOURCE, _ROWS_BODY, "row_tile", rows, PANELS)
+    names = "a a0 a_row a_line b b0 b_next b_step lines depth start more c c0 c_row lanes floor tiles panels"
+
+    @intrinsic
+    def tile(  # type: ignore[no-untyped-def]
+        typing, a, a0, a_row, a_line, b, b0, b_next, b_step, lines, depth, start, more, c, c0, c_row, lanes, floor,
+        tiles, panels,
+    ):  # fmt: skip
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            given = _given(context, builder, signature.args, args, names, a_step=size(1), adds=None)
+            call_tiles(builder, f"row_tile_{rows}", given, rows, PANELS)
+            return context.get_dummy_value()
+
+        vector, kinds = float32x16, [a, *[_SIZE] * 3, b, *[_SIZE] * 5]
+        return types.void(*kinds, vector, vector, c, *[_SIZE] * 3, vector, _SIZE, _SIZE), generate
+
+    return tile
 
 
-def outer_tile(rows: int, most_panels: int | None = None) -> Callable[..., None]:
-    """Compile tiles whose rows are neighbours in a: c[r, lane] = sum of a[j, k, r] * b[j, k, lane], + c if `adds`.
+def outer_tile(rows: int, most_panels: int | None = None) -> Any:
+    """Make tiles whose rows are neighbours in a: c[r, lane] = sum of a[j, k, r] * b[j, k, lane], + c if `adds`.
 
-    The function takes (a, a0, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c0, c_row, lanes, adds, tiles,
-    panels): row r reads a[a0 + r + j * a_line + k * a_step]; the rest as in `row_tile`.
+    Row r reads a[a0 + r + j * a_line + k * a_step]; the rest is as in `row_tile`.
 
     Args:
         rows: of a tile.
         most_panels: that it is asked for; None: `PANELS`.
     """
-    return _compile(_OUTER_SOURCE, _OUTER_BODY, "outer_tile", rows, most_panels or PANELS)
+    names = "a a0 a_line a_step b b0 b_next b_step lines depth c c0 c_row lanes adds tiles panels"
+    most = most_panels or PANELS
+
+    @intrinsic
+    def tile(  # type: ignore[no-untyped-def]
+        typing, a, a0, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c0, c_row, lanes, adds, tiles, panels
+    ):
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            given = _given(
+                context, builder, signature.args, args, names, a_row=size(1), start=None, more=None, floor=None
+            )
+            call_tiles(builder, f"outer_tile_{rows}_{most}", given, rows, most)
+            return context.get_dummy_value()
+
+        kinds = [a, *[_SIZE] * 3, b, *[_SIZE] * 5, c, *[_SIZE] * 3]
+        return types.void(*kinds, types.boolean, _SIZE, _SIZE), generate
+
+    return tile
 
 
 # What the choice of algorithms goes by; AVX2 stands for all CPUs with 16 registers of eight floats.
@@ -310,8 +223,7 @@ def outer_products(a, a0, a_line, a_step, b, b0, b_next, b_step, lines, depth, c
         return
     a1, c1 = a0 + i, c0 + i * c_row
     if left == 9:
-        once = np.int64(1)
-        outer_9(a, a1, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c1, c_row, lanes, adds, once, panels)
+        outer_9(a, a1, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c1, c_row, lanes, adds, 1, panels)
         return
     if left % 3 == 0:
         threes = left // 3

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numba import config
+from numba.core.compiler import Flags
 from numba.core.errors import TypingError
+from numba.core.registry import cpu_target
+from numba.core.typed_passes import NativeLowering
 
 from distdl.core.filelock import FileLock
-from distdl.kernels import cache, compile
+from distdl.kernels import cache, compile, parts
 from tests.jobs.launching import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +56,15 @@ def test_the_cache_of_other_libraries_stays_where_it_is():
     before = config.CACHE_DIR
     compile.jit(lambda x: x)
     assert before == config.CACHE_DIR
+
+
+def test_helpers_become_no_functions_of_their_own():
+    """Numba's last pass has ours in its place, which stops at LLVM code: the time of a cold start rests on it."""
+    contexts = cpu_target.typing_context, cpu_target.target_context
+    (pipeline,) = parts.PartCompiler(*contexts, None, (), None, Flags(), {}).define_pipelines()
+    passes = [found for found, _ in pipeline.passes]
+    assert parts._PartLowering in passes
+    assert NativeLowering not in passes
 
 
 def test_a_second_process_loads_what_the_first_compiled(place, tmp_path):

@@ -1,0 +1,53 @@
+"""How helpers are compiled: as parts of the kernels that call them, up to LLVM code and no further.
+
+Numba would optimize each function and everything that it calls, make machine code of it, and then do the same for the
+function that calls it. Nobody calls a helper but kernels: only what ends in a kernel is optimized, once, there. (The
+compiler's pipelines are made to be changed: see "Customizing the Compiler" in Numba's developer manual.)
+"""
+
+from typing import Any
+
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
+from numba.core.typed_passes import NativeLowering
+
+
+class _Part(JITCodeLibrary):
+    """LLVM code of a helper and what it calls, to be linked into that of its callers."""
+
+    def finalize(self) -> None:
+        for library in dict.fromkeys(self._linking_libraries):
+            module = library._get_module_for_linking()  # type: ignore[no-untyped-call]
+            self._final_module.link_in(module, preserve=True)
+        self._finalized = True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _PartLowering(NativeLowering):
+    """Makes LLVM code, and no function that could be called from Python."""
+
+    _name = "part_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        state.library = _Part(state.targetctx.codegen(), state.func_id.func_qualname)  # type: ignore[no-untyped-call]
+        state.flags.no_compile = True
+        super().run_pass(state)  # type: ignore[no-untyped-call]
+        # Callers find the code by the function, which Numba asks to be built-in: any will do.
+        part = list[object]().append
+        state.targetctx.insert_user_function(part, state.cr.fndesc, [state.library])
+        state.cr = state.cr._replace(cfunc=part)
+        state.flags.no_compile = False
+        return True
+
+
+class PartCompiler(CompilerBase):
+    """Numba's compiler, with that pass in the place of the last."""
+
+    def define_pipelines(self) -> list[Any]:
+        pipeline: Any = DefaultPassBuilder.define_nopython_pipeline(self.state)  # type: ignore[no-untyped-call]
+        for i, (found, description) in enumerate(pipeline.passes):
+            if found is NativeLowering:
+                pipeline.passes[i] = (_PartLowering, description)
+        pipeline.finalize()
+        return [pipeline]
