@@ -18,12 +18,11 @@ class _Part(JITCodeLibrary):
 
     def finalize(self) -> None:
         for library in dict.fromkeys(self._linking_libraries):
-            module = library._get_module_for_linking()  # type: ignore[no-untyped-call]
-            self._final_module.link_in(module, preserve=True)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
         self._finalized = True
 
 
-@register_pass(mutates_CFG=True, analysis_only=False)
+@register_pass(mutates_CFG=True, analysis_only=False)  # type: ignore[no-untyped-call]
 class _PartLowering(NativeLowering):
     """Makes LLVM code, and no function that could be called from Python."""
 
