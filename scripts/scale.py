@@ -122,8 +122,8 @@ follows, fitted to the columns before it. The digests of all runs are {digests}:
 
 What is behind it:
 
-- **Reductions.** Ranks of a node combine in shared memory and meet there, twice: each looks at a cache line of every
-  other one. Nodes combine along a tree. Bytes do not grow: large arrays are halved on the way up.
+- **Reductions.** Ranks of a node combine in shared memory, between two barriers there: each looks at a cache line of
+  every other one. Nodes combine along a tree. Bytes do not grow: large arrays are halved on the way up.
 - **The start.** Versions, models, options and plans are compared by hashes, in allreduces of 16 bytes; only where they
   differ does everybody gather what the others have, to name the difference. Rank 0 alone gathers where each rank runs
   (about 60 bytes each). Each communicator knows its members' numbers (about 100 bytes a rank, three communicators).

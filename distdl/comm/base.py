@@ -109,9 +109,8 @@ class Communicator(ABC):
         if op not in OPERATIONS:
             checks.one_of("op", op, OPERATIONS)
         # An allreduce of few bytes takes no longer than a handful of questions.
-        number = self._number_of(array)
-        if (number >= 0 or (type(array) is np.ndarray and array.flags.carray)) and array.dtype is _FLOAT32:
-            self._begin("allreduce", _FLOAT32, array.shape, op, number, label)
+        if type(array) is np.ndarray and array.dtype is _FLOAT32 and array.flags.carray:
+            self._begin("allreduce", _FLOAT32, array.shape, op, self._number_of(array), label)
             try:
                 self._allreduce(array, op, scale)
             finally:
@@ -122,7 +121,7 @@ class Communicator(ABC):
             raise checks.bad_value("scale", scale, f"must be 1 for an array of {values.dtype}")
         is_packed = plain and values.dtype.kind in "iuf"
         sent = pack(values, -1.0 if op == "min" else 1.0) if is_packed else values
-        kind = None if is_packed else values.dtype
+        kind, number = None if is_packed else values.dtype, self._number_of(values)
         with self._collective("allreduce", kind, values.shape, op, number, label):
             if sent.dtype == bool:
                 self._allreduce(sent.view(np.uint8), "min" if op == "min" else "max", scale)
@@ -342,7 +341,7 @@ class Communicator(ABC):
     def _zeros(self, size: int, dtype: np.dtype, in_tree_order: bool) -> np.ndarray:
         return memory.zeros(size, dtype)
 
-    def _number_of(self, array: Any) -> int:
+    def _number_of(self, array: np.ndarray) -> int:
         """Return the number of an array that ranks share, else -1."""
         return -1
 

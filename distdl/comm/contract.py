@@ -2,8 +2,9 @@
 
 Each collective has a signature: operation, shape, dtype, how many steps the ranks have taken (`clock`), and what is
 meant: the `label` that the caller gives, else the line that calls. Where ranks meet in MPI's own collectives they
-compare signatures first; messages of `tree.py` carry them as tags. So arrays that do not belong together are never
-combined: either all ranks raise, or those concerned wait for each other, and `stalls.py` finds them.
+compare signatures first; messages of `tree.py` and barriers of `node_barrier.py` carry them as tags. So arrays that do
+not belong together are never combined: either all ranks raise, or those concerned wait for each other, and `stalls.py`
+finds them.
 
 Broadcasts, barriers and splits may be called from different lines: a root often has a branch of its own.
 """

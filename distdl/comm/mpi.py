@@ -16,7 +16,7 @@ from ..core.places import users_place
 from .base import MAX_TAG, Communicator
 from .contract import Call, difference
 from .litter import remove_names
-from .meeting_point import EAGER, PATIENT
+from .node_barrier import EAGER, PATIENT
 from .node_tree import SharedArray, shared_bytes
 from .nodes import Nodes
 from .patience import Patient
@@ -61,7 +61,7 @@ class MPICommunicator(Communicator):
         self.family: list[MPICommunicator] = parent.family if parent else []
         self.family.append(self)
         self._talker: Callable[[Any], Any] = lambda handle: handle
-        self._rest = EAGER
+        self._waiting = EAGER
         self._tree = Tree(self.handle)
         self._nodes: Nodes | None = None
         self._shared: dict[int, SharedArray] = {}
@@ -136,7 +136,7 @@ class MPICommunicator(Communicator):
 
     def _be_patient(self) -> None:
         self._talker = lambda handle: Patient(handle, self._mpi)
-        self._rest = PATIENT
+        self._waiting = PATIENT
         self._tree = Tree(self._talker(self.handle))
         self._whole_to = -1
 
@@ -147,18 +147,18 @@ class MPICommunicator(Communicator):
         nodes = self._nodes
         if not size or not nodes.is_shared or (in_tree_order and not nodes.keeps_order):
             return memory.zeros(size, dtype)
-        parts = share(nodes.local, shared_bytes(nodes, size * dtype.itemsize))
+        parts = share(nodes.local, shared_bytes(nodes, size, dtype))
         agreed = np.array([parts is not None], np.int8)
         self._mpi_allreduce(self._in_place, agreed, self._mpi.MIN)
         if parts is None or not agreed[0]:
             return memory.zeros(size, dtype)
-        shared = SharedArray(nodes, parts, size, dtype, self.collectives, self._rest)
+        shared = SharedArray(nodes, parts, size, dtype, self.collectives, self._waiting)
         array: np.ndarray = shared.mine[:]
         self._shared[id(array)] = shared
         weakref.finalize(array, self._shared.pop, id(array)).atexit = False
         return array
 
-    def _number_of(self, array: Any) -> int:
+    def _number_of(self, array: np.ndarray) -> int:
         shared = self._shared.get(id(array))
         return -1 if shared is None else shared.number
 
@@ -184,7 +184,7 @@ class MPICommunicator(Communicator):
         self._mpi_allreduce(self._in_place, array)
 
     def _tag(self) -> int:
-        """Return a tag for the messages of the collective that has begun."""
+        """Return a tag for messages and barriers of the collective that has begun."""
         assert self.call is not None
         return MAX_TAG + 1 + self.call.signature % self._tags
 

@@ -6,9 +6,9 @@ tree in between: all ranks of a node talk, and what crosses the wire does so for
 al., "Framework for Scalable Intra-Node Collective Operations using Shared Memory", SC 2018.) Where nodes have not
 equally many ranks there are no such pieces: the first rank of each node takes the whole across.
 
-Ranks of a node meet twice in that memory: before the first meeting, others may still write to their own arrays; behind
+Ranks of a node take two barriers in that memory: before the first, others may still write to their own arrays; behind
 the second, nobody touches another's. Small arrays are copied to where all see them, and every rank adds up all: one
-meeting is enough.
+barrier is enough.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .meeting_point import MeetingPoint, Rest, SmallRoom, room
+from .node_barrier import NodeBarrier, SmallRoom, Waiting, barrier_bytes
 from .nodes import Nodes
 from .tree import leaves, rescale
 
@@ -59,10 +59,12 @@ class SharedArray:
         parts: memory of the ranks of this node, in their order, zeros, `shared_bytes` of each.
         size, dtype: of each array.
         number: see there.
-        rest: how ranks wait for each other.
+        waiting: how ranks wait for each other.
     """
 
-    def __init__(self, nodes: Nodes, parts: list[np.ndarray], size: int, dtype: np.dtype, number: int, rest: Rest):
+    def __init__(
+        self, nodes: Nodes, parts: list[np.ndarray], size: int, dtype: np.dtype, number: int, waiting: Waiting
+    ):
         self.number = number
         self._nodes = nodes
         self._is_by_pieces = nodes.is_regular
@@ -74,16 +76,15 @@ class SharedArray:
         # Whose array gets what the node has combined.
         target = nodes.place if self._is_by_pieces else 0
         steps = _steps(width)
-        rows = max([0, *(step.out + 1 - width for step in steps)])
-        # The first rank's memory behind its array is everybody's.
+        # The first rank's memory behind its array is everybody's; that of others is not used.
         common = parts[0][_lines(nbytes) :]
-        self._meeting_point = MeetingPoint(common[: room(width)], nodes.place, rest)
+        self._barrier = NodeBarrier(common[: barrier_bytes(width)], nodes.place, waiting)
         self._small: SmallRoom | None = None
-        if _is_small(nodes, nbytes) and dtype.kind == "f":
-            shared = common[room(width) :][: 2 * width * nbytes].view(dtype).reshape(2, width, size)
-            self._small = SmallRoom(shared, np.empty((rows, size), dtype), np.array(steps))
+        if _is_small(nodes, size, dtype):
+            shared = common[barrier_bytes(width) :][: 2 * width * nbytes].view(dtype).reshape(2, width, size)
+            self._small = SmallRoom(shared, np.empty((_spare(steps, width), size), dtype), np.array(steps))
         self._steps = [*steps[:-1], *(step._replace(out=target) for step in steps[-1:])]
-        spare = [np.empty(_BLOCK_BYTES // dtype.itemsize, dtype) for _ in range(rows)]
+        spare = [np.empty(_BLOCK_BYTES // dtype.itemsize, dtype) for _ in range(_spare(self._steps, width))]
         self._crossing = arrays[nodes.place][start:stop] if self._is_by_pieces else arrays[0]
         self._blocks = [
             _block([array[at : min(at + _BLOCK_BYTES // dtype.itemsize, stop)] for array in arrays], spare, target)
@@ -93,9 +94,9 @@ class SharedArray:
     def allreduce(self, combine: np.ufunc, scale: float, tag: int) -> None:
         """Combine the arrays of all ranks in place, and multiply the result by `scale`; see `Tree.allreduce`."""
         if self._small is not None and combine is np.add:
-            self._meeting_point.add(self.mine, self._small, scale, tag)
+            self._barrier.add(self.mine, self._small, scale, tag)
             return
-        self._meeting_point.meet(tag)
+        self._barrier.wait(tag)
         for mine, others, operands in self._blocks:
             for left, right, out in self._steps:
                 combine(operands[left], operands[right], out=operands[out])
@@ -106,27 +107,28 @@ class SharedArray:
             self._cross(combine, scale, tag)
             for mine, others, _ in self._blocks:
                 _hand_out(mine, others)
-        self._meeting_point.meet(tag)
+        self._barrier.wait(tag)
 
     def _cross(self, combine: np.ufunc, scale: float, tag: int) -> None:
         """Combine what this node has with the other nodes'."""
         if self._is_by_pieces:
             self._nodes.across.allreduce(self._crossing, combine, scale, tag)
             return
-        self._meeting_point.meet(tag)
+        self._barrier.wait(tag)
         if self._nodes.place == 0:
             self._nodes.across.allreduce(self._crossing, combine, scale, tag)
-        self._meeting_point.meet(tag)
+        self._barrier.wait(tag)
 
 
-def shared_bytes(nodes: Nodes, nbytes: int) -> int:
-    """Return how much memory each rank is to share for an array of so many bytes."""
-    width = nodes.local.Get_size()
-    return _lines(nbytes) + room(width) + (2 * width * nbytes if _is_small(nodes, nbytes) else 0)
+def shared_bytes(nodes: Nodes, size: int, dtype: np.dtype) -> int:
+    """Return how much memory each rank is to share for an array of that size and type."""
+    width, nbytes = nodes.local.Get_size(), size * dtype.itemsize
+    return _lines(nbytes) + barrier_bytes(width) + (2 * width * nbytes if _is_small(nodes, size, dtype) else 0)
 
 
-def _is_small(nodes: Nodes, nbytes: int) -> bool:
-    return nodes.count == 1 and nodes.local.Get_size() * nbytes <= _SMALL_BYTES
+def _is_small(nodes: Nodes, size: int, dtype: np.dtype) -> bool:
+    is_small = nodes.local.Get_size() * size * dtype.itemsize <= _SMALL_BYTES
+    return nodes.count == 1 and is_small and dtype.kind == "f"
 
 
 def _lines(nbytes: int) -> int:
@@ -165,3 +167,8 @@ def _steps(width: int) -> list[_Step]:
 
     combine(0, len(places), width)
     return steps
+
+
+def _spare(steps: list[_Step], width: int) -> int:
+    """Return how many temporary operands the steps need."""
+    return max([0, *(step.out + 1 - width for step in steps)])

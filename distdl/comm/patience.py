@@ -8,7 +8,7 @@ import numpy as np
 _LOOKS = 20
 """So often a rank looks for what is about to come, before it sleeps: short messages are not held up."""
 
-_PAUSE = 5e-5
+PAUSE = 5e-5
 """Seconds between two looks. Buffers of the system keep the wire busy for longer."""
 
 
@@ -45,4 +45,4 @@ class Patient:
         while not self._test(requests):
             looks += 1
             if looks > _LOOKS:
-                time.sleep(_PAUSE)
+                time.sleep(PAUSE)

@@ -46,9 +46,9 @@ def _make() -> Communicator:
     if kind == "serial" or (kind == "auto" and launcher is None):
         threads.apply(threads.plan(threads.cores(), [threads.cores()]))
         return SerialCommunicator()
-    try:
-        from .mpi import MPICommunicator
+    from .mpi import MPICommunicator
 
+    try:
         communicator = MPICommunicator()
     except (ImportError, RuntimeError) as error:
         raise LaunchError(

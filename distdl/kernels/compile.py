@@ -64,13 +64,24 @@ def _numba_cache(directory: Path | None) -> Iterator[None]:
         config.CACHE_DIR = before
 
 
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep Python from looking for rubbish: what the compiler makes lives until it is done, and this takes a tenth."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 class _Turn:
     """The right to compile into a directory; guarded against threads by Numba's own lock, which is taken first."""
 
     def __init__(self, directory: Path):
         self.lock = FileLock(directory / LOCK)
         self.depth = 0
-        self._has_paused = False
 
     @contextlib.contextmanager
     def until_done(self) -> Iterator[None]:
@@ -82,9 +93,6 @@ class _Turn:
             self.depth -= 1
             if self.depth == 0:
                 self.lock.release()
-                if self._has_paused:
-                    gc.enable()
-                self._has_paused = False
 
     def take(self) -> bool:
         """Wait for the right, and say whether it was given."""
@@ -93,9 +101,6 @@ class _Turn:
         if not self.lock.acquire(PATIENCE):
             return False
         self._tell()
-        # The compiler makes many objects that live until it is done: looking for rubbish takes a tenth of its time.
-        self._has_paused = gc.isenabled()
-        gc.disable()
         return True
 
     def _tell(self) -> None:
@@ -149,7 +154,8 @@ class _Shared:
 
     def compile(self, signature: Any) -> Any:
         """Load or compile for a combination of types, and return the entry point."""
-        with global_compiler_lock, self.turn.until_done(), activity.during("compiling kernels, once"):
+        waiting = activity.during("compiling kernels, once")
+        with global_compiler_lock, self.turn.until_done(), waiting, _without_collector():
             try:
                 return self._compile(signature)
             except NumbaError:

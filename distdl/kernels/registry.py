@@ -89,7 +89,7 @@ def helper(function: Callable[..., Any], forceinline: bool = False) -> Any:
             f"helper {name} is registered twice: kernels from different processes would take one for the other"
         )
     HELPERS.add(name)
-    options = {"error_model": "numpy", "fastmath": {"contract"}, "forceinline": forceinline}
+    options = {"error_model": "numpy", "fastmath": {"contract"}, "forceinline": forceinline, "no_cfunc_wrapper": True}
     return register_jitable(**options, pipeline_class=PartCompiler)(function)
 
 
@@ -102,7 +102,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def raw_kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function that takes addresses, which no test can draw; it has tests of its own."""
+    """Compile a function that takes addresses, or waits for others: no test can draw that; it has tests of its own."""
     return jit(function)
 
 

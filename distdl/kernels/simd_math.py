@@ -12,9 +12,9 @@ from numba.core import types
 
 from .registry import inlined
 from .simd import at_least, fill, float32x16, fma, intrinsic, sub
-from .vector_code import INT, LANES, VECTOR, first_lanes
+from .vector_code import INT, LANES, VECTOR, emit_zero, first_lanes
 
-INTS = ir.VectorType(INT, LANES)
+_INTS = ir.VectorType(INT, LANES)
 
 # Added to a small number and taken away, it rounds to an integer, which the low bits show meanwhile.
 _MAGIC = np.float32(1.5 * 2**23)
@@ -33,7 +33,7 @@ _C3, _C4 = np.float32(0.00836892147), np.float32(0.00138141261)
 
 
 def _numbers(values: Any) -> Any:
-    return ir.Constant(INTS, list(values))
+    return ir.Constant(_INTS, list(values))
 
 
 @intrinsic
@@ -61,7 +61,7 @@ def choose(typing: Any, sign: Any, x: Any, y: Any) -> Any:
     """Return x where sign >= 0, y elsewhere and where sign is NaN."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        zeros = ir.Constant(VECTOR, [0.0] * LANES)
+        zeros = emit_zero()
         return builder.select(builder.fcmp_ordered(">=", args[0], zeros), args[1], args[2])
 
     return float32x16(float32x16, float32x16, float32x16), generate
@@ -83,7 +83,7 @@ def _times_power(typing: Any, x: Any, shifted: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         magic = int(_MAGIC.view(np.int32))
-        n = builder.sub(builder.bitcast(args[1], INTS), _numbers([magic] * LANES))
+        n = builder.sub(builder.bitcast(args[1], _INTS), _numbers([magic] * LANES))
         half = builder.ashr(n, _numbers([1] * LANES))
         result = args[0]
         for part in (half, builder.sub(n, half)):

@@ -23,8 +23,6 @@ from .vector_code import (
     emit_zero,
 )
 
-SIZE = ir.IntType(64)
-
 
 class Given(NamedTuple):
     """What tiles are given (see `tiles.py`), arrays by the addresses of their first elements.
@@ -55,9 +53,9 @@ class Given(NamedTuple):
     panels: Any
 
 
-def size(number: int) -> Any:
-    """Give a constant."""
-    return ir.Constant(SIZE, number)
+def constant(number: int) -> Any:
+    """Give a number as indices are."""
+    return ir.Constant(cgutils.intp_t, number)
 
 
 def call_tiles(builder: Any, name: str, given: Given, rows: int, most_panels: int) -> None:
@@ -77,7 +75,7 @@ def call_tiles(builder: Any, name: str, given: Given, rows: int, most_panels: in
 
 def _write(builder: Any, given: Given, rows: int, most_panels: int) -> None:
     if most_panels == 2:
-        with builder.if_then(builder.icmp_signed("==", given.panels, size(2))):
+        with builder.if_then(builder.icmp_signed("==", given.panels, constant(2))):
             _Tiles(builder, given, rows, 2).write()
             builder.ret_void()
     _Tiles(builder, given, rows, 1).write()
@@ -99,7 +97,7 @@ class _Tiles:
     def write(self) -> None:
         builder, given = self._builder, self._given
         with cgutils.for_range(builder, given.tiles) as each:
-            row = builder.mul(each.index, size(len(self._rows)))
+            row = builder.mul(each.index, constant(len(self._rows)))
             a0 = builder.add(given.a0, builder.mul(row, given.a_row))
             c0 = builder.add(given.c0, builder.mul(row, given.c_row))
             places = [[self._address(given.c, c0, r, given.c_row, p) for r in self._rows] for p in self._panels]
@@ -107,7 +105,7 @@ class _Tiles:
             self._accumulate(a0, sums)
             for before, place in zip(sums[:-1], places[:-1], strict=True):
                 self._finish(before, place, emit_load, emit_store)
-            with builder.if_else(builder.icmp_signed("==", given.lanes, size(LANES))) as (whole, part):
+            with builder.if_else(builder.icmp_signed("==", given.lanes, constant(LANES))) as (whole, part):
                 with whole:
                     self._finish(sums[-1], places[-1], emit_load, emit_store)
                 with part:
@@ -162,5 +160,5 @@ class _Tiles:
     def _address(self, data: Any, start: Any, count: int, step: Any, panel: int = 0) -> Any:
         """Return the address of element start + count * step + 16 * panel."""
         builder = self._builder
-        offset = builder.add(start, builder.mul(size(count), step))
-        return builder.gep(data, [builder.add(offset, size(LANES * panel))])
+        offset = builder.add(start, builder.mul(constant(count), step))
+        return builder.gep(data, [builder.add(offset, constant(LANES * panel))])

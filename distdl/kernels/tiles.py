@@ -6,6 +6,8 @@ longer what limits. Sums run over the depth in one fixed order, each in its own 
 on the tile's extents nor on its neighbours: bits do not change with what is computed together.
 """
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding
@@ -14,7 +16,7 @@ from numba.core import types
 from .cache import config
 from .registry import helper, inlined
 from .simd import data_of, float32x16, intrinsic, load, load_first, store, store_first
-from .tile_code import Given, call_tiles, size
+from .tile_code import Given, call_tiles, constant
 from .vector_code import LANES
 
 _SIZE = types.intp
@@ -28,10 +30,11 @@ def _is_wide() -> bool:
     return bool(binding.get_host_cpu_features().get("avx512f")) and not config.CPU_NAME
 
 
-def _given(context: Any, builder: Any, kinds: Any, values: Any, names: str, **more: Any) -> Given:
-    """Return what tiles are given from the arguments of that type and name."""
+def _given(context: Any, builder: Any, tiles: Callable[..., Any], kinds: Any, values: Any, **more: Any) -> Given:
+    """Return what tiles are given: values of these types for the parameters of the function, and more."""
     given = dict(more)
-    for name, kind, value in zip(names.split(), kinds, values, strict=True):
+    names = list(inspect.signature(tiles).parameters)[1:]
+    for name, kind, value in zip(names, kinds, values, strict=True):
         given[name] = data_of(context, builder, kind, value) if isinstance(kind, types.Array) else value
     return Given(**given)
 
@@ -44,22 +47,20 @@ def row_tile(rows: int) -> Any:
     and so many tiles, one below the other. If there are two panels (not more than `PANELS`), the second one's b lies
     b_next further, its c beside the first one's; `more` is its start, and `lanes` are its own.
     """
-    names = "a a0 a_row a_line b b0 b_next b_step lines depth start more c c0 c_row lanes floor tiles panels"
 
-    @intrinsic
-    def tile(  # type: ignore[no-untyped-def]
+    def row_tiles(  # type: ignore[no-untyped-def]
         typing, a, a0, a_row, a_line, b, b0, b_next, b_step, lines, depth, start, more, c, c0, c_row, lanes, floor,
         tiles, panels,
     ):  # fmt: skip
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            given = _given(context, builder, signature.args, args, names, a_step=size(1), adds=None)
+            given = _given(context, builder, row_tiles, signature.args, args, a_step=constant(1), adds=None)
             call_tiles(builder, f"row_tile_{rows}", given, rows, PANELS)
             return context.get_dummy_value()
 
         vector, kinds = float32x16, [a, *[_SIZE] * 3, b, *[_SIZE] * 5]
         return types.void(*kinds, vector, vector, c, *[_SIZE] * 3, vector, _SIZE, _SIZE), generate
 
-    return tile
+    return intrinsic(row_tiles)
 
 
 def outer_tile(rows: int, most_panels: int | None = None) -> Any:
@@ -71,16 +72,22 @@ def outer_tile(rows: int, most_panels: int | None = None) -> Any:
         rows: of a tile.
         most_panels: that it is asked for; None: `PANELS`.
     """
-    names = "a a0 a_line a_step b b0 b_next b_step lines depth c c0 c_row lanes adds tiles panels"
     most = most_panels or PANELS
 
-    @intrinsic
-    def tile(  # type: ignore[no-untyped-def]
+    def outer_tiles(  # type: ignore[no-untyped-def]
         typing, a, a0, a_line, a_step, b, b0, b_next, b_step, lines, depth, c, c0, c_row, lanes, adds, tiles, panels
     ):
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             given = _given(
-                context, builder, signature.args, args, names, a_row=size(1), start=None, more=None, floor=None
+                context,
+                builder,
+                outer_tiles,
+                signature.args,
+                args,
+                a_row=constant(1),
+                start=None,
+                more=None,
+                floor=None,
             )
             call_tiles(builder, f"outer_tile_{rows}_{most}", given, rows, most)
             return context.get_dummy_value()
@@ -88,7 +95,7 @@ def outer_tile(rows: int, most_panels: int | None = None) -> Any:
         kinds = [a, *[_SIZE] * 3, b, *[_SIZE] * 5, c, *[_SIZE] * 3]
         return types.void(*kinds, types.boolean, _SIZE, _SIZE), generate
 
-    return tile
+    return intrinsic(outer_tiles)
 
 
 # What the choice of algorithms goes by; AVX2 stands for all CPUs with 16 registers of eight floats.

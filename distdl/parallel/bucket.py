@@ -127,11 +127,13 @@ def group(parameters: Sequence[Parameter], bucket_bytes: int) -> list[list[Param
     Backward finds the gradients of the last layers first, so that their bucket is full first.
     """
     open_groups: dict[str, list[Parameter]] = {}
+    sizes: dict[str, int] = {}
     groups: list[list[Parameter]] = []
     for parameter in reversed(parameters):
         kind = parameter.dtype.str
-        members = open_groups.setdefault(kind, [])
-        members.append(parameter)
-        if sum(member.data.nbytes for member in members) >= bucket_bytes:
+        open_groups.setdefault(kind, []).append(parameter)
+        sizes[kind] = sizes.get(kind, 0) + parameter.data.nbytes
+        if sizes[kind] >= bucket_bytes:
             groups.append(open_groups.pop(kind))
+            sizes[kind] = 0
     return [*groups, *open_groups.values()]

@@ -35,7 +35,7 @@ WORTH_HIDING = 0.5
 LATENCY_SHARE = 0.05
 """The most that a bucket's latency may add to the time of its bytes."""
 
-_FORMAT = 5
+_FORMAT = 6
 """Of what is stored; greater when measurements mean something else."""
 
 

@@ -44,8 +44,8 @@ other. Profile as many ranks on a node as you will run; two nodes are enough to 
 
 - A step is the slowest rank's computation, its reductions as far as nothing hides them, and the update.
 - A reduction is messages x latency + bytes / bandwidth + bytes added x time to add one, counted from the algorithms
-  that run (`distdl/comm/tree.py`, `node_tree.py`; a test compares the counts with the code). Ranks of a node share
-  its link.
+  that run (`distdl/comm/tree.py`; a test compares the counts with the code). Ranks of a node share its link; in its
+  memory a barrier, of which there are two, stands for a message. One of more ranks is taken to cost as much.
 - During backward() a bucket starts when its gradients are final and the one before it is done. Where every core has a
   rank, backward() is longer by the time that reductions take of it.
 - A link that lets bytes pass at once after a pause (a token bucket: shaped links, some clouds) is told by its burst.

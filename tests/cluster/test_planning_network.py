@@ -12,7 +12,7 @@ from distdl.cluster.planning.network import (
     fit_within,
     seconds,
 )
-from distdl.cluster.planning.traffic import across, meetings
+from distdl.cluster.planning.traffic import across, barriers
 from distdl.core.errors import ArgumentError
 from distdl.parallel.profile import Reduction
 from tests.cluster.profiles import made, reductions
@@ -45,8 +45,8 @@ def test_a_token_bucket_is_found_again():
 
 
 def test_memory_of_a_node_is_fitted_apart():
-    """Its messages are those of two meetings, and there is no burst in it."""
-    within = reductions(lambda nbytes: meetings(4) * 2e-6 + nbytes * 1e-10)
+    """It has two barriers, and there is no burst in it."""
+    within = reductions(lambda nbytes: barriers(4) * 2e-6 + nbytes * 1e-10)
     link = fit_within(made(ranks=4, nodes=1, within=within))
     assert link.latency == pytest.approx(2e-6, rel=0.1)
     assert link.seconds_per_byte == pytest.approx(1e-10, rel=0.01)

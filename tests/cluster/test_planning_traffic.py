@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distdl.cluster.planning.compression import ASSUMED, NONE, Compression, parse
-from distdl.cluster.planning.traffic import NOTHING, across, meetings, steps, sum_of
+from distdl.cluster.planning.traffic import NOTHING, across, barriers, steps, sum_of
 from distdl.comm.tree import Tree
 from distdl.core.errors import ArgumentError
 from distdl.parallel.compression import HOOKS
@@ -79,7 +79,7 @@ def test_known_costs():
     assert across(1 << 10, 8) == (3, 3 << 10, 3 << 10)
     assert across(1 << 20, 3) == (4, 3 << 20, 1.5 * (1 << 20))
     assert across(8 << 20, 2).messages == 8
-    assert [meetings(ranks) for ranks in (1, 2, 3, 4, 5, 64)] == [0, 2, 4, 4, 6, 12]
+    assert [barriers(ranks) for ranks in (1, 2, 3, 4, 5, 64)] == [0, 2, 2, 2, 2, 2]
 
 
 def test_steps_go_from_near_to_far():

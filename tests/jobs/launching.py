@@ -77,11 +77,12 @@ def _ask_where(first):
     for process in job:
         job += [child for child, (parent, _) in parents.items() if parent == process]
     left = []
-    for process in job:
+    # Who starts others waits for them.
+    for process in reversed(job):
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
             left.append(f"{Path(words[0].decode()).name} ({parents[process][1]})")
-            if words[0].endswith(b"python"):
+            if Path(words[0].decode()).name.startswith("python"):
                 os.kill(process, signal.SIGABRT)
     time.sleep(1)
     return ", ".join(left)

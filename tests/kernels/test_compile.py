@@ -59,7 +59,7 @@ def test_the_cache_of_other_libraries_stays_where_it_is():
 
 
 def test_helpers_become_no_functions_of_their_own():
-    """Numba's last pass has ours in its place, which stops at LLVM code: the time of a cold start rests on it."""
+    """Numba's lowering has ours in its place, which stops at LLVM code: the time of a cold start rests on it."""
     contexts = cpu_target.typing_context, cpu_target.target_context
     (pipeline,) = parts.PartCompiler(*contexts, None, (), None, Flags(), {}).define_pipelines()
     passes = [found for found, _ in pipeline.passes]

@@ -9,6 +9,7 @@ import pytest
 
 from distdl.cli.main import main
 from distdl.train.warmup import Report, warm_up
+from tests.jobs.launching import run_job
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +42,25 @@ def test_training_compiles_nothing_after_it():
         timeout=200,
     )
     assert done.stdout == "[]\n"
+
+
+REDUCE = """
+import numpy as np
+import distdl
+from distdl.kernels.compile import compiled
+comm = distdl.world()
+for size in (8, 100_000):
+    comm.allreduce(comm.zeros(size), scale=0.5)
+comm.print(compiled)
+"""
+
+
+@pytest.mark.job
+def test_ranks_of_a_node_compile_nothing_after_it():
+    """After a warm-up, in one process, ranks that reduce in shared memory find what they need on disk."""
+    assert warm_up().directory
+    ended = run_job(REDUCE, 2)
+    assert (ended.code, ended.output) == (0, "[]\n")
 
 
 def test_a_second_warm_up_compiles_nothing():

@@ -29,7 +29,7 @@ from ...core import checks
 from ...parallel.bucket import group
 from .compression import NONE, Compression
 from .network import Link
-from .traffic import Traffic, across, meetings, steps, sum_of
+from .traffic import Traffic, across, barriers, steps, sum_of
 from .workload import Times, Workload
 
 _AHEAD = 512
@@ -195,7 +195,7 @@ def _on_node(nbytes: float, width: int, within: Link | None) -> float:
     """Return the seconds in which ranks of a node sum their arrays in shared memory."""
     if width == 1 or within is None:
         return 0.0
-    return meetings(width) * within.latency + nbytes * within.seconds_per_byte
+    return barriers(width) * within.latency + nbytes * within.seconds_per_byte
 
 
 def _steady(

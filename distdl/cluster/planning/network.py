@@ -10,7 +10,7 @@ import numpy as np
 
 from ...core import checks
 from ...parallel.profile import Profile, Reduction
-from .traffic import Traffic, across, meetings
+from .traffic import Traffic, across, barriers
 
 PAYLOAD = 1448 / 1514
 """Share of a rate that TCP over Ethernet, in frames of 1500 bytes with time stamps, leaves to the data."""
@@ -30,7 +30,7 @@ class Link:
     """A link between two places, each way at the same time.
 
     Attributes:
-        latency: seconds of a short message, one way.
+        latency: seconds of a short message, one way; within a node, of a barrier.
         seconds_per_byte: of a long one.
         burst: bytes that pass at once after a pause, as many as the link could have carried in it at most: how token
             buckets shape it. 0: none do.
@@ -151,7 +151,7 @@ def fit_within(profile: Profile) -> Link | None:
         return None
     ranks = profile.ranks // profile.nodes
     # What is added there is part of a byte's time.
-    traffics = [Traffic(meetings(ranks), reduction.nbytes, 0.0) for reduction in profile.within]
+    traffics = [Traffic(barriers(ranks), reduction.nbytes, 0.0) for reduction in profile.within]
     return _fit(profile.within, traffics, profile, has_burst=False)
 
 

@@ -74,6 +74,6 @@ def sum_of(parts: list[tuple[int, Traffic]]) -> Traffic:
     return total
 
 
-def meetings(ranks: int) -> int:
-    """Return the messages of the two meetings of ranks on a node, one after another."""
-    return 2 * (ranks - 1).bit_length()
+def barriers(ranks: int) -> int:
+    """Return how many barriers ranks of a node take, in memory that they share."""
+    return 2 if ranks > 1 else 0
