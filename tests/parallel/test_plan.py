@@ -74,6 +74,15 @@ def test_costs_of_another_network_are_measured_again(comm, monkeypatch, stored):
     assert plan.choose(comm, LARGE, "auto", "auto").source == "stored"
 
 
+def test_what_disturbs_a_measurement_once_does_not_decide(comm, monkeypatch):
+    """If nothing vanishes beside computation at first, but later, it counts as hidden."""
+    alone = computing = 1e-2
+    tries = [(alone, computing, together) for together in (2.5e-2, 1.2e-2, 2.1e-2)]
+    seconds = iter([1e-5, 1e-2, 1e-3, *sum(tries, ())])
+    monkeypatch.setattr(measure, "_slowest", lambda *args: next(seconds))
+    assert measure.measure(comm).hidden == pytest.approx(0.8)
+
+
 @pytest.mark.mpi(min_size=2)
 def test_what_was_tuned_goes_before_measurements(comm, monkeypatch, stored):
     """It holds for these ranks and so many bytes of gradients, after arguments, and while the network is the same."""
