@@ -61,7 +61,7 @@ def test_reductions_take_the_core_of_the_computation():
 def test_trees_of_nodes_by_hand():
     """On a node memory is read and written once; between nodes each rank sends its piece, and all share the link."""
     workload, nbytes = Workload([made()]), 8 * MEBIBYTE
-    within = 4 * MEMORY.latency + nbytes * MEMORY.seconds_per_byte
+    within = 2 * MEMORY.latency + nbytes * MEMORY.seconds_per_byte
     found = reduction(nbytes, workload, on(2, 4), Choice(100, ONE_BUCKET))
     assert found.on_wire == nbytes
     assert found.between.sent == nbytes / 4
@@ -76,7 +76,7 @@ def test_compressed_trees_by_hand():
     workload, nbytes = Workload([made()]), 8 * MEBIBYTE
     hook = Compression("half", 0.5, 3e-10)
     found = reduction(nbytes, workload, on(2, 4), Choice(100, ONE_BUCKET, compression=hook))
-    within = 4 * MEMORY.latency + nbytes * MEMORY.seconds_per_byte
+    within = 2 * MEMORY.latency + nbytes * MEMORY.seconds_per_byte
     assert found.on_wire == nbytes / 2 + 512
     assert found.busy == pytest.approx(2 * within + nbytes * 3e-10 + (nbytes / 4 + 512) * 1e-10)
     alone = reduction(nbytes, workload, Cluster(1, 4, MEMORY, None), Choice(100, ONE_BUCKET, compression=hook))
