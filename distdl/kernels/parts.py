@@ -19,7 +19,6 @@ class _Part(JITCodeLibrary):
     def finalize(self) -> None:
         """Take in what this calls, as it is."""
         for library in dict.fromkeys(self._linking_libraries):
-            self._reload_init.update(library._reload_init)
             self._final_module.link_in(library._get_module_for_linking(), preserve=True)
         self._finalized = True
 
