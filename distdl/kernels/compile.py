@@ -154,8 +154,12 @@ class _Shared:
 
     def compile(self, signature: Any) -> Any:
         """Load or compile for a combination of types, and return the entry point."""
-        waiting = activity.during("compiling kernels, once")
-        with global_compiler_lock, self.turn.until_done(), waiting, _without_collector():
+        with (
+            global_compiler_lock,
+            self.turn.until_done(),
+            activity.during("compiling kernels, once"),
+            _without_collector(),
+        ):
             try:
                 return self._compile(signature)
             except NumbaError:

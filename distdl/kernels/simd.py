@@ -226,14 +226,13 @@ def transpose(typing: Any, source: Any, i: Any, row: Any, rows: Any, columns: An
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        into = context.make_array(signature.args[5])(context, builder, args[5])
+        data, into = (data_of(context, builder, signature.args[i], args[i]) for i in (0, 5))
         number = args[2].type
         addresses = []
         for r in range(LANES):
             offset = builder.add(args[1], builder.mul(args[2], ir.Constant(number, r)))
-            addresses.append(builder.gep(array.data, [offset]))
-        targets = [builder.gep(into.data, [builder.add(args[6], ir.Constant(number, LANES * c))]) for c in range(LANES)]
+            addresses.append(builder.gep(data, [offset]))
+        targets = [builder.gep(into, [builder.add(args[6], ir.Constant(number, LANES * c))]) for c in range(LANES)]
         are_whole = [builder.icmp_signed(">=", count, ir.Constant(number, LANES)) for count in args[3:5]]
         with builder.if_else(builder.and_(*are_whole)) as (whole, part):
             with whole:

@@ -61,8 +61,7 @@ def choose(typing: Any, sign: Any, x: Any, y: Any) -> Any:
     """Return x where sign >= 0, y elsewhere and where sign is NaN."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        zeros = emit_zero()
-        return builder.select(builder.fcmp_ordered(">=", args[0], zeros), args[1], args[2])
+        return builder.select(builder.fcmp_ordered(">=", args[0], emit_zero()), args[1], args[2])
 
     return float32x16(float32x16, float32x16, float32x16), generate
 

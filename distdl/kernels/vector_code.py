@@ -37,8 +37,7 @@ def emit_load(builder: Any, address: Any) -> Any:
 
 def emit_load_first(builder: Any, address: Any, count: Any) -> Any:
     """Give so many of them, and zeros in the lanes behind; nothing else is read."""
-    place = builder.bitcast(address, VECTOR.as_pointer())
-    return masked(builder, "load", VECTOR, [place, ir.Constant(INT, 4), first_lanes(builder, count), emit_zero()])
+    return _load_where(builder, address, first_lanes(builder, count))
 
 
 def emit_store(builder: Any, address: Any, vector: Any) -> None:
@@ -49,7 +48,7 @@ def emit_store(builder: Any, address: Any, vector: Any) -> None:
 def emit_store_first(builder: Any, address: Any, vector: Any, count: Any) -> None:
     """Write so many of its lanes."""
     place = builder.bitcast(address, VECTOR.as_pointer())
-    masked(builder, "store", ir.VoidType(), [vector, place, ir.Constant(INT, 4), first_lanes(builder, count)])
+    _masked(builder, "store", ir.VoidType(), [vector, place, ir.Constant(INT, 4), first_lanes(builder, count)])
 
 
 def emit_fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
@@ -85,7 +84,13 @@ def first_lanes(builder: Any, count: Any) -> Any:
     return builder.icmp_signed("<", numbers, splat(builder, count, integers))
 
 
-def masked(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+def _load_where(builder: Any, address: Any, mask: Any) -> Any:
+    """Give the floats at an address in the lanes of a mask, zeros in the others; nothing else is read."""
+    place = builder.bitcast(address, VECTOR.as_pointer())
+    return _masked(builder, "load", VECTOR, [place, ir.Constant(INT, 4), mask, emit_zero()])
+
+
+def _masked(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     """Call LLVM's masked load or store."""
     function = ir.FunctionType(result, [argument.type for argument in arguments])
     name = f"llvm.masked.{name}.v{LANES}f32.p0"
@@ -123,8 +128,7 @@ def emit_transpose_part(builder: Any, addresses: list[Any], targets: list[Any], 
     vectors = []
     for r, address in enumerate(addresses):
         inside = builder.select(builder.icmp_signed("<", ir.Constant(rows.type, r), rows), mask, none)
-        address = builder.bitcast(address, VECTOR.as_pointer())
-        vectors.append(masked(builder, "load", VECTOR, [address, ir.Constant(INT, 4), inside, emit_zero()]))
+        vectors.append(_load_where(builder, address, inside))
     for bit in (8, 4, 2, 1):
         vectors = _exchange(builder, vectors, bit)
     for c, target in enumerate(targets):

@@ -39,7 +39,7 @@ def barriers(width, waiting=EAGER):
 @pytest.mark.parametrize("waiting", [EAGER, PATIENT], ids=["eager", "patient"])
 @pytest.mark.parametrize("width", [1, 2, 3])
 def test_nobody_leaves_before_all_have_come(width, waiting):
-    """What was written before a barrier is seen behind it, whoever is early, a thousand times in turn."""
+    """What was written before a barrier is seen behind it, whoever is early, three hundred times in turn."""
     counts = np.zeros(width, np.int64)
 
     def rank(barrier, mine):

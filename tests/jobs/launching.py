@@ -80,9 +80,10 @@ def _ask_where(first):
     # Who starts others waits for them.
     for process in reversed(job):
         with contextlib.suppress(OSError):
-            words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-            left.append(f"{Path(words[0].decode()).name} ({parents[process][1]})")
-            if Path(words[0].decode()).name.startswith("python"):
+            program = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[0]
+            name = Path(program.decode()).name
+            left.append(f"{name} ({parents[process][1]})")
+            if name.startswith("python"):
                 os.kill(process, signal.SIGABRT)
     time.sleep(1)
     return ", ".join(left)

@@ -45,7 +45,6 @@ def test_training_compiles_nothing_after_it():
 
 
 REDUCE = """
-import numpy as np
 import distdl
 from distdl.kernels.compile import compiled
 comm = distdl.world()
