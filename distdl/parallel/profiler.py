@@ -134,7 +134,7 @@ class Profiler:
             total = now - self._start
             update = now - self._ended
             forward = total - self._backward - self._reduce - update
-            self._times.append((forward, self._backward, update, total))
+            self._times.append((forward, self._backward, update, self._reduce))
             self._weights.append(self._weight)
             self._readiness.append(self._ready)
         if self._seen == WARM_UP:
@@ -173,7 +173,7 @@ class Profiler:
         if not comm.allreduce(len(self._times) > 0, "min"):
             raise DistdlError("a profile needs a backward() in every step on every rank")
         times = np.array(self._times)
-        forward, backward, update, measured = comm.allgather(np.median(times, axis=0)).mean(axis=0).tolist()
+        forward, backward, update, reduce = comm.allgather(np.median(times, axis=0)).mean(axis=0).tolist()
         places = comm.allgather_object([machine(), f"{machine()} {network()}", threads.cores()])
         mine = places[comm.rank]
         nodes = list(dict.fromkeys(node for _, node, _ in places))
@@ -204,7 +204,7 @@ class Profiler:
             forward=forward,
             backward=backward,
             update=update,
-            measured=measured,
+            measured=forward + backward + update + reduce,
             spread=_spread(comm, times[:, :3].sum(axis=1)),
             parameters=parameters,
             combine=_combine_seconds(),

@@ -36,7 +36,7 @@ def test_sigterm_at_the_supervisor_ends_the_job_in_good_order(binaries, tmp_path
     fit = Fit(binaries, 2, tmp_path, seconds=0.05, launch=OPTIONS)
     fit.reach(8)
     fit.process.send_signal(signal.SIGTERM)
-    assert fit.wait(15) == REQUEUE, fit.text
+    assert fit.wait() == REQUEUE, fit.text
     assert "leaving with exit code 75" in fit.text
     assert "restart" not in fit.text
     assert strays(fit.mark) == []
