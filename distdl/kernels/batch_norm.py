@@ -8,7 +8,8 @@ import numpy as np
 
 from .norm import _moments, _norm_input, _norm_sums, _scale_columns
 from .registry import helper, inlined, kernel
-from .simd import LANES, LOWEST, add, at_least, fill, fma, mul, sub, where_positive, zero
+from .simd import LANES, LOWEST, add, at_least, fill, fma, mul, stream, sub, where_positive, zero
+from .streaming import finish_writing, is_streamed
 from .sums import BLOCK
 from .tiles import get, put
 
@@ -123,6 +124,7 @@ def batch_scale(x, mean, scale, shift, relu, y):  # type: ignore[no-untyped-def]
     rows, columns = x.shape
     values, results = x.reshape(-1), y.reshape(-1)
     floor = fill(np.float32(0) if relu else LOWEST)
+    streamed = columns % LANES == 0 and is_streamed(results)
     height = _strip(columns)
     for start in range(0, rows, height):
         for first in range(0, columns, LANES):
@@ -130,7 +132,12 @@ def batch_scale(x, mean, scale, shift, relu, y):  # type: ignore[no-untyped-def]
             m, s, b = get(mean, first, lanes), get(scale, first, lanes), get(shift, first, lanes)
             for i in range(start, min(start + height, rows)):
                 at = i * columns + first
-                put(results, at, at_least(fma(sub(get(values, at, lanes), m), s, b), floor), lanes)
+                result = at_least(fma(sub(get(values, at, lanes), m), s, b), floor)
+                if streamed:
+                    stream(results, at, result)
+                else:
+                    put(results, at, result, lanes)
+    finish_writing(streamed)
 
 
 def _masked(

@@ -28,6 +28,7 @@ from .vector_code import (
     emit_spread,
     emit_store,
     emit_store_first,
+    emit_stream,
     emit_transpose_part,
     emit_transpose_whole,
     emit_zero,
@@ -124,6 +125,31 @@ def store(typing: Any, array: Any, i: Any, vector: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp, float32x16), generate
+
+
+@intrinsic
+def stream(typing: Any, array: Any, i: Any, vector: Any) -> Any:
+    """array[i : i + 16] = vector, past the caches; where it begins must be a multiple of 64 bytes.
+
+    Others see it after a `fence`.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        emit_stream(builder, element_address(context, builder, signature, args), args[2])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, float32x16), generate
+
+
+@intrinsic
+def fence(typing: Any) -> Any:
+    """Have all that was written before be seen before what is written after."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 @intrinsic

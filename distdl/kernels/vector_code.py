@@ -45,6 +45,13 @@ def emit_store(builder: Any, address: Any, vector: Any) -> None:
     builder.store(vector, builder.bitcast(address, VECTOR.as_pointer()), align=4)
 
 
+def emit_stream(builder: Any, address: Any, vector: Any) -> None:
+    """Write a vector past the caches to an address that is a multiple of 64 bytes."""
+    place = builder.bitcast(address, VECTOR.as_pointer())
+    past = builder.module.add_metadata([ir.Constant(INT, 1)])
+    builder.store(vector, place, align=4 * LANES).set_metadata("nontemporal", past)
+
+
 def emit_store_first(builder: Any, address: Any, vector: Any, count: Any) -> None:
     """Write so many of its lanes."""
     place = builder.bitcast(address, VECTOR.as_pointer())

@@ -10,7 +10,7 @@ from ..core import checks, memory
 from ..kernels import gates
 from ..kernels import gelu as gelu_kernels
 from ..kernels.registry import dense
-from ..kernels.relu import relu_backward, relu_forward
+from ..kernels.relu import relu_backward, relu_backward_vectors, relu_forward, relu_vectors
 from ..kernels.team import MEMORY_BOUND, each_part
 from .checking import check_float
 from .registry import op
@@ -21,10 +21,15 @@ def relu(x: np.ndarray) -> Any:
     """max(x, 0); the gradient at 0 is 0."""
     check_float("x", x)
     y = memory.empty(x.shape, x.dtype)
-    _share(relu_forward, dense(x), y)
+    is_single = x.dtype == np.float32
+    _share(relu_vectors if is_single else relu_forward, dense(x), y)
 
     def backward(dy: np.ndarray) -> np.ndarray:
-        return _select(y, dy, 0.0)
+        if not is_single:
+            return _select(y, dy, 0.0)
+        dx = memory.empty(y.shape, y.dtype)
+        _share(relu_backward_vectors, y, dense(dy), dx)
+        return dx
 
     # Who walks the graph may hand this to the operation before instead of calling.
     backward.mask = y  # type: ignore[attr-defined]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..core import memory
+from ..kernels.add import add_vectors
+from ..kernels.registry import dense
+from ..kernels.streaming import LEAST_BYTES
 from ..kernels.team import MEMORY_BOUND, each_part
 from .broadcast import sum_to
 from .registry import op
@@ -33,8 +37,12 @@ def add_to(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
     if not (a.flags.c_contiguous and b.flags.c_contiguous):
         np.add(a, b, out=out)
         return out
+    function: Callable[..., Any] = np.add
+    # In place, the cache holds already what is to be written.
+    if out.dtype == np.float32 and out.nbytes >= LEAST_BYTES and out is not a:
+        function, a, b = add_vectors, dense(a), dense(b)
     first, second, result = a.reshape(-1), b.reshape(-1), out.reshape(-1)
-    each_part(lambda part: np.add(first[part], second[part], out=result[part]), out.size, MEMORY_BOUND)
+    each_part(lambda part: function(first[part], second[part], result[part]), out.size, MEMORY_BOUND)
     return out
 
 

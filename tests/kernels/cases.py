@@ -11,6 +11,8 @@ Generator = np.random.Generator
 CASES: dict[str, Callable[[Generator, Any], Draw]] = {}
 
 SIZES = (0, 1, 7, 64, 1001)
+STREAMED = (*SIZES, 1 << 19, (1 << 19) + 5)
+"""With sizes that are written past the caches."""
 MATRICES = ((1, 1), (5, 3), (300, 17), (1000, 32))
 NO_ROWS = ((0, 4),)
 
@@ -38,6 +40,28 @@ def relu_backward(rng: Generator, dtype: Any) -> Draw:
     for size in SIZES:
         for slope in (0.0, 0.1, -0.5):
             yield normal(rng, dtype, size), normal(rng, dtype, size), slope, np.empty(size, dtype)
+
+
+@case
+def relu_vectors(rng: Generator, dtype: Any) -> Draw:
+    for size in STREAMED:
+        x = normal(rng, dtype, size)
+        x[::7] = np.nan
+        yield x, np.empty(size, dtype)
+
+
+@case
+def relu_backward_vectors(rng: Generator, dtype: Any) -> Draw:
+    for size in STREAMED:
+        y = normal(rng, dtype, size)
+        y[::7] = np.nan
+        yield y, normal(rng, dtype, size), np.empty(size, dtype)
+
+
+@case
+def add_vectors(rng: Generator, dtype: Any) -> Draw:
+    for size in STREAMED:
+        yield normal(rng, dtype, size), normal(rng, dtype, size), np.empty(size, dtype)
 
 
 @case

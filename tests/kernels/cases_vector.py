@@ -254,7 +254,7 @@ def batch_moments(rng: Generator, dtype: Any) -> Draw:
 
 @case
 def batch_scale(rng: Generator, dtype: Any) -> Draw:
-    for shape in (*ROWS, (0, 4)):
+    for shape in (*ROWS, (0, 4), (1 << 14, 32), ((1 << 16) + 1, 9)):
         for relu in (False, True):
             vectors = [normal(rng, dtype, shape[1]) for _ in range(3)]
             yield normal(rng, dtype, *shape), *vectors, relu, np.empty(shape, dtype)
