@@ -5,10 +5,13 @@ from typing import Any
 import numpy as np
 
 from ..core import memory
-from ..kernels import winograd, winograd_weights
+from ..kernels import winograd
 from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
 from ..kernels.team import each_part
+from ..kernels.winograd_backward import winograd_backward
+from ..kernels.winograd_forward import winograd_forward
+from ..kernels.winograd_weights import winograd_weight_gradient, winograd_weights
 from .batch import PartMoments
 from .conv_ending import Ending
 from .conv_geometry import Geometry
@@ -45,7 +48,7 @@ class Winograd:
             room = ending.moments_room()
             v = scratch("winograd v", (winograd.PLANES + 1, self._plane(48)), np.float32)
             into = ending.y[part], ending.taps[part]
-            winograd.winograd_forward(x[part], u, bias, ending.relu, self.g.before, v, _lines(), *into, *room)
+            winograd_forward(x[part], u, bias, ending.relu, self.g.before, v, _lines(), *into, *room)
             return (part.stop - part.start) * self.g.out[0] * self.g.out[1], *room[1:]
 
         ending.join_moments(each_part(convolve, len(x), self.g.cost))
@@ -70,7 +73,7 @@ class Winograd:
             image = g.out[0] * g.out[1] * g.outputs if ending.norm.size else 0
             planes = [scratch(f"winograd {name}", (winograd.PLANES, plane), np.float32) for name in ("v", "m")]
             db = np.empty(_whole(g.outputs), np.float32)
-            winograd.winograd_backward(
+            winograd_backward(
                 x[part],
                 dy[part],
                 ending.y[part],
@@ -90,7 +93,7 @@ class Winograd:
             if dw is None:
                 return None, db
             own = dw if part.start == 0 else memory.empty(dw.shape, np.float32)
-            winograd_weights.winograd_weight_gradient(du, _lines(), own)
+            winograd_weight_gradient(du, _lines(), own)
             return own, db
 
         db = add_parts(each_part(differentiate, len(x), 2 * self.g.cost, are_summed=True))
@@ -115,7 +118,7 @@ class Winograd:
 
         def transform(panels: slice) -> None:
             block = scratch("winograd block", (9 * LANES * LANES,), np.float32)
-            winograd_weights.winograd_weights(w, exchanged, (panels.start, panels.stop), _lines(), block, u)
+            winograd_weights(w, exchanged, (panels.start, panels.stop), _lines(), block, u)
 
         each_part(transform, _whole(outputs) // LANES, _TRANSFORM * inputs * LANES)
         return u

@@ -9,7 +9,7 @@ import distdl
 from distdl import nn, optim, parallel
 from distdl.core import settings
 from distdl.core.errors import ArgumentError, DistdlError, FileFormatError, MissingDataError
-from distdl.parallel import profiler
+from distdl.parallel import profiler, reduction_times
 from distdl.parallel.profile import Profile, Reduction, load
 from tests.parallel.thread_ranks import on_ranks, one_at_a_time
 
@@ -25,10 +25,10 @@ def _quick(monkeypatch):
     """Fewer steps, and fewer and smaller reductions."""
     monkeypatch.setattr(profiler, "_LEAST_STEPS", 5)
     monkeypatch.setattr(profiler, "MOST_STEPS", 5)
-    monkeypatch.setattr(profiler, "_SIZES", (1 << 12, 1 << 19, 1 << 20))
-    monkeypatch.setattr(profiler, "_REPEATS", 2)
-    monkeypatch.setattr(profiler, "_PAUSE", 0.0)
-    monkeypatch.setattr(profiler, "_LATE", 0.01)
+    monkeypatch.setattr(reduction_times, "_SIZES", (1 << 12, 1 << 19, 1 << 20))
+    monkeypatch.setattr(reduction_times, "_REPEATS", 2)
+    monkeypatch.setattr(reduction_times, "_PAUSE", 0.0)
+    monkeypatch.setattr(reduction_times, "_LATE", 0.01)
 
 
 def recorded(comm, path, monkeypatch, steps=profiler.WARM_UP + 5, rows=6, **options):
