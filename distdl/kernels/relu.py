@@ -11,7 +11,7 @@ def _relu_forward(x: np.ndarray, y: np.ndarray) -> None:
     np.maximum(x, 0, out=y)
 
 
-@kernel(reference=_relu_forward)
+@kernel(reference=_relu_forward, types=("float64",))
 def relu_forward(x, y):  # type: ignore[no-untyped-def]
     """y = max(x, 0), NaN where x is NaN; flat arrays."""
     zero = x.dtype.type(0)
@@ -22,7 +22,7 @@ def relu_forward(x, y):  # type: ignore[no-untyped-def]
 
 @kernel(reference=_relu_forward, types=("float32",))
 def relu_vectors(x, y):  # type: ignore[no-untyped-def]
-    """`relu_forward` on vectors."""
+    """`relu_forward` on vectors; -0.0 stays."""
     rest = y.size % LANES
     whole = y.size - rest
     streamed, floor = is_streamed(y), zero()
@@ -33,15 +33,15 @@ def relu_vectors(x, y):  # type: ignore[no-untyped-def]
 
 
 def _relu_backward(y: np.ndarray, dy: np.ndarray, slope: float, dx: np.ndarray) -> None:
-    dx[...] = np.where(y > 0, dy, dy * dy.dtype.type(slope))
+    dx[...] = np.where(y > 0, dy, dy * dy.dtype.type(slope) if slope else 0)
 
 
 @kernel(reference=_relu_backward)
 def relu_backward(y, dy, slope, dx):  # type: ignore[no-untyped-def]
-    """dx = dy where y > 0, else slope * dy; flat arrays."""
-    below = dy.dtype.type(slope)
+    """dx = dy where y > 0, else slope * dy, and 0 for a slope of 0 whatever dy is; flat arrays."""
+    below, zero_below = dy.dtype.type(slope), slope == 0
     for i in range(y.size):
-        dx[i] = dy[i] if y[i] > 0 else dy[i] * below
+        dx[i] = dy[i] if y[i] > 0 else dy.dtype.type(0) if zero_below else dy[i] * below
 
 
 def _relu_backward_vectors(y: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:

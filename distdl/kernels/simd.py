@@ -3,7 +3,7 @@
 A loop of `load`, `fma` and `store` on vectors compiles to what it says, where the compiler's own
 vectoriser may or may not see through. Sixteen lanes are one register under AVX-512, two under AVX2
 and four under NEON: LLVM splits them. So arrays are laid out, and sums are ordered, alike on
-every CPU. Loads and stores are unaligned, and check no bounds: shapes are checked before.
+every CPU. Loads and stores are unaligned (but `stream`), and check no bounds: shapes are checked before.
 """
 
 from collections.abc import Callable
@@ -131,7 +131,7 @@ def store(typing: Any, array: Any, i: Any, vector: Any) -> Any:
 def stream(typing: Any, array: Any, i: Any, vector: Any) -> Any:
     """array[i : i + 16] = vector, past the caches; where it begins must be a multiple of 64 bytes.
 
-    Others see it after a `fence`.
+    When others see it is told by `streaming.finish_writing`.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -139,17 +139,6 @@ def stream(typing: Any, array: Any, i: Any, vector: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp, float32x16), generate
-
-
-@intrinsic
-def fence(typing: Any) -> Any:
-    """Have all that was written before be seen before what is written after."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.fence("seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(), generate
 
 
 @intrinsic

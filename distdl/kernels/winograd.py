@@ -28,9 +28,6 @@ AHEAD = 1 << 14
 # The most tiles, side by side, that are transformed together: their lines stay in the first-level cache.
 SPAN = 8
 
-# Sizes of blocks are multiples of this: of the rows of register tiles (6 or 12).
-BLOCK = 12
-
 TO_PLANES = np.array(
     [
         [4, 0, -5, 0, 1, 0],
@@ -81,6 +78,7 @@ def tiles_of(images: np.ndarray, before: Pair, counts: Pair, size: int) -> Any:
 
 
 def tile_counts(y: np.ndarray) -> Pair:
+    """Return how many tiles cover results, down and across."""
     return -(-y.shape[1] // 4), -(-y.shape[2] // 4)
 
 

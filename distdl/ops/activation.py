@@ -11,8 +11,8 @@ from ..kernels import gates
 from ..kernels import gelu as gelu_kernels
 from ..kernels.registry import dense
 from ..kernels.relu import relu_backward, relu_backward_vectors, relu_forward, relu_vectors
-from ..kernels.team import MEMORY_BOUND, each_part
 from .checking import check_float
+from .flat import share_flat
 from .registry import op
 
 
@@ -22,13 +22,13 @@ def relu(x: np.ndarray) -> Any:
     check_float("x", x)
     y = memory.empty(x.shape, x.dtype)
     is_single = x.dtype == np.float32
-    _share(relu_vectors if is_single else relu_forward, dense(x), y)
+    share_flat(relu_vectors if is_single else relu_forward, dense(x), y)
 
     def backward(dy: np.ndarray) -> np.ndarray:
         if not is_single:
             return _select(y, dy, 0.0)
         dx = memory.empty(y.shape, y.dtype)
-        _share(relu_backward_vectors, y, dense(dy), dx)
+        share_flat(relu_backward_vectors, dense(y), dense(dy), dx)
         return dx
 
     # Who walks the graph may hand this to the operation before instead of calling.
@@ -46,14 +46,8 @@ def leaky_relu(x: np.ndarray, *, negative_slope: float = 0.01) -> Any:
 def _select(x: np.ndarray, dy: np.ndarray, slope: float) -> np.ndarray:
     """Return dy where x > 0, else slope * dy; NumPy's `where` takes ten times as long."""
     dx = memory.empty(x.shape, x.dtype)
-    _share(lambda x, dy, dx: relu_backward(x, dy, float(slope), dx), dense(x), dense(dy), dx)
+    share_flat(lambda x, dy, dx: relu_backward(x, dy, float(slope), dx), dense(x), dense(dy), dx)
     return dx
-
-
-def _share(function: Callable[..., None], *arrays: np.ndarray) -> None:
-    """Call a kernel of flat arrays; threads share them."""
-    flat = [array.reshape(-1) for array in arrays]
-    each_part(lambda part: function(*(array[part] for array in flat)), arrays[0].size, MEMORY_BOUND)
 
 
 @op
@@ -73,7 +67,7 @@ def elu(x: np.ndarray, *, alpha: float = 1.0) -> Any:
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     if x.dtype == np.float32:
         y = memory.empty(x.shape, x.dtype)
-        _share(gates.sigmoid, dense(x), y)
+        share_flat(gates.sigmoid, dense(x), y)
         return y
     # Below, exp would overflow, and the result is as good as 0.
     return np.asarray(1 / (1 + np.exp(-np.maximum(x, -700))))
@@ -155,7 +149,7 @@ def gelu(x: np.ndarray, *, approximate: str = "none") -> Any:
 def _with_slope(function: Callable[..., None], x: np.ndarray) -> Any:
     """Return result and gradient by a kernel that gives the result and its derivative."""
     y, slope = memory.empty(x.shape, x.dtype), memory.empty(x.shape, x.dtype)
-    _share(function, dense(x), y, slope)
+    share_flat(function, dense(x), y, slope)
     return y, lambda dy: np.multiply(dy, slope, out=memory.empty(slope.shape, slope.dtype))
 
 

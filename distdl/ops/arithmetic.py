@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..core import memory
 from ..kernels.add import add_vectors
-from ..kernels.registry import dense
-from ..kernels.streaming import LEAST_BYTES
-from ..kernels.team import MEMORY_BOUND, each_part
+from ..kernels.streaming import is_worth_streaming
 from .broadcast import sum_to
+from .flat import share_flat
 from .registry import op
 
 
@@ -37,13 +35,14 @@ def add_to(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
     if not (a.flags.c_contiguous and b.flags.c_contiguous):
         np.add(a, b, out=out)
         return out
-    function: Callable[..., Any] = np.add
     # In place, the cache holds already what is to be written.
-    if out.dtype == np.float32 and out.nbytes >= LEAST_BYTES and out is not a:
-        function, a, b = add_vectors, dense(a), dense(b)
-    first, second, result = a.reshape(-1), b.reshape(-1), out.reshape(-1)
-    each_part(lambda part: function(first[part], second[part], result[part]), out.size, MEMORY_BOUND)
+    streams = out is not a and is_worth_streaming(out.nbytes) and all(map(_suits_kernels, (a, b, out)))
+    share_flat(add_vectors if streams else np.add, a, b, out)
     return out
+
+
+def _suits_kernels(array: np.ndarray) -> bool:
+    return array.dtype == np.float32 and array.flags.carray
 
 
 @op(reads_inputs=False)

@@ -100,7 +100,10 @@ class Winograd:
         return gradient if dx is not False else None, db[: g.outputs]
 
     def _block(self) -> int:
-        """Return the tiles of a block of the backward pass: two sets of planes are to stay in the cache."""
+        """Return the tiles of a block of the backward pass: two sets of planes are to stay in the cache.
+
+        As in the forward pass a multiple of the rows of register tiles, 6 or 12.
+        """
         if self.g.inputs * self.g.outputs > 1 << 14:
             # The gradients of the weights do not stay there: they are added to less often.
             return 144

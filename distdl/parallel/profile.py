@@ -45,7 +45,8 @@ class Profile:
         steps: how many were measured.
         forward: from the end of a step to backward(), data included; `backward` without reductions; `update` from the
             last reduction to the end of the step. Medians over steps, means over ranks.
-        measured: these three together with what a step takes beyond them: reductions and waiting, a median, too.
+        measured: these three together with the median of what reductions and waiting take; so never less than
+            `compute`, and not quite the median step.
         spread: standard deviation of a rank's step, without reductions, relative to its mean over ranks and steps.
         parameters: bytes of each gradient, and the share of backward() after which it is final, in the model's order.
         combine: seconds to add a byte of what has arrived.

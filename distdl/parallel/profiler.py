@@ -23,7 +23,7 @@ from ..comm.system import machine, network
 from ..core import checks, files, settings, threads
 from ..core.errors import ArgumentError, DistdlError
 from .profile import Profile
-from .reduction_times import combine_seconds, measure_reductions, polling
+from .reduction_times import combine_seconds, measure_reductions, polling_share
 from .trial import TrialOver
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Profiler:
             spread=_spread(comm, times[:, :3].sum(axis=1)),
             parameters=parameters,
             combine=combine_seconds(),
-            polling=polling(comm.beside()) if comm.size > 1 else 0.0,
+            polling=polling_share(comm.beside()) if comm.size > 1 else 0.0,
             within=within,
             between=between,
         )

@@ -36,7 +36,7 @@ def combine_seconds() -> float:
     return min(_timed(lambda: np.add(mine, arrived, out=mine)) for _ in range(20)) / mine.nbytes
 
 
-def polling(beside: Communicator) -> float:
+def polling_share(beside: Communicator) -> float:
     """Return the share of a core that the others take while they wait for rank 0."""
     array = beside.zeros(1)
     beside.barrier()

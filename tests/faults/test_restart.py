@@ -21,7 +21,7 @@ def test_a_job_whose_ranks_are_killed_again_and_again(binaries, tmp_path, expect
     for step, rank in ((7, 1), (17, 0)):
         fit.reach(step)
         os.kill(fit.ranks()[rank], signal.SIGKILL)
-    assert fit.wait(120) == 0, fit.text
+    assert fit.wait() == 0, fit.text
     assert fit.digest == expected
     said = re.findall(
         r"distdl launch: died after .* rank (\d) \(.*\) has died.*; restart (\d) of 3 .* from .*-0*(\d+)", fit.text

@@ -12,7 +12,7 @@ CASES: dict[str, Callable[[Generator, Any], Draw]] = {}
 
 SIZES = (0, 1, 7, 64, 1001)
 STREAMED = (*SIZES, 1 << 19, (1 << 19) + 5)
-"""With sizes that are written past the caches."""
+"""With sizes that are written past the caches, where an array begins at a cache line."""
 MATRICES = ((1, 1), (5, 3), (300, 17), (1000, 32))
 NO_ROWS = ((0, 4),)
 

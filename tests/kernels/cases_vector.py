@@ -110,7 +110,7 @@ def lines() -> np.ndarray:
 
 
 def planes(count: int, channels: int) -> np.ndarray:
-    return np.empty((count, winograd.plane_size(2 * winograd.BLOCK, whole(channels))), np.float32)
+    return np.empty((count, winograd.plane_size(24, whole(channels))), np.float32)
 
 
 def transformed(rng: Generator, dtype: Any, inputs: int, outputs: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import distdl.kernels
+from distdl.core import memory
 from distdl.kernels.registry import KERNELS, dense, kernel
 
 from . import cases_compression, cases_rows, cases_vector  # noqa: F401
@@ -19,7 +20,14 @@ for module in pkgutil.iter_modules(distdl.kernels.__path__):
 
 
 def copies(args):
-    return [arg.copy() if isinstance(arg, np.ndarray) else arg for arg in args]
+    """Copy arrays to where those of the pool begin."""
+    return [copied(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
+
+
+def copied(array):
+    copy = memory.empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
 
 
 @pytest.mark.parametrize(
