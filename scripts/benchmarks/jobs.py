@@ -79,13 +79,19 @@ class Job:
             connection.settimeout(PATIENCE)
             self._lines.append(connection.makefile("rw"))
         for lines in self._lines:
-            yield json.loads(lines.readline())
+            yield self._read(lines)
+
+    def _read(self, lines: Any) -> Any:
+        line = lines.readline()
+        if not line:
+            raise RuntimeError(f"a rank of the job of {self.side} has ended before its answer; see what it printed")
+        return json.loads(line)
 
     def ask(self, do: str, **options: Any) -> list[Any]:
         """Tell all ranks at once to do something, and return what they answer."""
         for lines in self._lines:
             print(json.dumps({"do": do, **options}), file=lines, flush=True)
-        return [json.loads(lines.readline()) for lines in self._lines]
+        return [self._read(lines) for lines in self._lines]
 
     def steps(self, count: int) -> float:
         """Return the seconds of so many steps: those of the slowest rank."""
