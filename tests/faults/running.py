@@ -86,7 +86,7 @@ class Fit:
         """Wait until the first step was taken, or the job has ended."""
         wait_for(lambda: self.process.poll() is not None or self.steps, seconds)
 
-    def wait(self, seconds=120):
+    def wait(self, seconds=60):
         """Return the exit code; a job that goes on is killed, and fails the test."""
         try:
             return self.process.wait(seconds)

@@ -17,7 +17,7 @@ def test_no_room_in_shared_memory_ends_in_words(binaries, tmp_path):
         pytest.skip("a /dev/shm of one's own takes root")
     script = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"'
     fit = Fit(binaries, 3, tmp_path, launch=(), before=["unshare", "--mount", "sh", "-c", script, "sh"])
-    code = fit.wait()
+    code = fit.wait(60)
     assert (code == 0) == (fit.digest is not None), fit.text
     if code:
         assert "/dev/shm" in fit.text, fit.text
@@ -31,7 +31,7 @@ def test_a_second_job_with_the_same_checkpoints_is_refused(binaries, tmp_path, e
     first.reach(3)
     (tmp_path / "second").mkdir()
     second = Fit(binaries, 2, tmp_path / "second", checkpoints=first.checkpoints)
-    assert second.wait() == 1, second.text
+    assert second.wait(30) == 1, second.text
     assert f"{first.checkpoints}: another job writes its checkpoints there" in second.text
     assert second.text.count("Traceback") == 1
     assert second.steps == []

@@ -21,7 +21,7 @@ def test_a_job_whose_ranks_are_killed_again_and_again(binaries, tmp_path, expect
     for step, rank in ((7, 1), (17, 0)):
         fit.reach(step)
         os.kill(fit.ranks()[rank], signal.SIGKILL)
-    assert fit.wait() == 0, fit.text
+    assert fit.wait(120) == 0, fit.text
     assert fit.digest == expected
     said = re.findall(
         r"distdl launch: died after .* rank (\d) \(.*\) has died.*; restart (\d) of 3 .* from .*-0*(\d+)", fit.text
@@ -36,7 +36,7 @@ def test_sigterm_at_the_supervisor_ends_the_job_in_good_order(binaries, tmp_path
     fit = Fit(binaries, 2, tmp_path, seconds=0.05, launch=OPTIONS)
     fit.reach(8)
     fit.process.send_signal(signal.SIGTERM)
-    assert fit.wait() == REQUEUE, fit.text
+    assert fit.wait(15) == REQUEUE, fit.text
     assert "leaving with exit code 75" in fit.text
     assert "restart" not in fit.text
     assert strays(fit.mark) == []

@@ -1,7 +1,6 @@
 """A scheduler says that the end is near: all ranks leave after the same step, and the fit goes on elsewhere."""
 
 import os
-import re
 import signal
 
 import pytest
@@ -33,10 +32,8 @@ def test_a_fit_that_is_told_to_leave_goes_on_to_the_same_bits(binaries, tmp_path
     fit = Fit(binaries, ranks, tmp_path, seconds=0.1)
     fit.reach(12)
     os.kill(fit.ranks()[-1] if to == "rank" else fit.process.pid, number)
-    assert fit.wait() == REQUEUE, fit.text
-    # mpiexec tells all ranks, which need not hear it before the same step.
-    heard = ranks - 1 if to == "rank" else r"\d"
-    assert re.search(f"^distdl: {number.name} on rank {heard}: leaving", fit.text, re.MULTILINE), fit.text
+    assert fit.wait(10 + 5) == REQUEUE, fit.text
+    assert f"distdl: {number.name} on rank {ranks - 1 if to == 'rank' else 0}" in fit.text, fit.text
     assert "Traceback" not in fit.text
     newest, last = list_checkpoints(fit.checkpoints)[0], fit.steps[-1]
     assert newest.name == f"checkpoint-{last:010d}"

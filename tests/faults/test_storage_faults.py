@@ -146,7 +146,7 @@ def test_a_directory_that_vanishes(some_binaries, tmp_path, expected, warn):
 def test_a_slow_disk_does_not_hold_up_steps(some_binaries, tmp_path, expected):
     """Writes that take their time are made beside the steps; all are there in the end."""
     fit = Fit(some_binaries, 2, tmp_path, every=100, seconds=0.05, options={"DISTDL_TEST_SLOW_WRITE": "0.4"})
-    assert fit.wait() == 0, fit.text
+    assert fit.wait(40) == 0, fit.text
     assert fit.digest == expected
     first = fit.text.split("write begins")[1].split("write ends")[0]
     assert first.count("step ") > 2, fit.text

@@ -102,7 +102,7 @@ def wait_for(condition, seconds):
         time.sleep(0.05)
 
 
-def strays(mark, patience=10.0):
+def strays(mark, patience=3.0):
     """Return the processes that still carry `mark` in their environment after some seconds."""
     deadline = time.monotonic() + patience
     while (found := _marked(mark)) and time.monotonic() < deadline:

@@ -82,7 +82,7 @@ def test_ranks_share_memory_on_a_host_and_the_wire_between(net, binaries, tmp_pa
 def test_a_fit_over_a_network_ends_with_the_same_bits(net, binaries, tmp_path, expected):
     """Four ranks on two hosts train as one rank does."""
     fit = start(net, binaries, tmp_path)
-    assert fit.wait() == 0, fit.text
+    assert fit.wait(90) == 0, fit.text
     assert fit.digest == expected
     assert min(map(net.bytes_sent, net.names)) > 100_000
 
@@ -95,7 +95,7 @@ def test_a_host_that_drops_off_the_net_is_named_and_the_job_goes_on(net, binarie
     try:
         fit.reach(9)
         net.unplug("node2")
-        assert fit.wait() == 0, fit.text
+        assert fit.wait(120) == 0, fit.text
     finally:
         for process in strays(fit.mark, 0):
             os.kill(int(process), signal.SIGKILL)
@@ -109,7 +109,7 @@ def test_an_unreachable_host_is_named_before_the_start(net, binaries, tmp_path):
     """No rank is started."""
     net.unplug("node2")
     fit = start(net, binaries, tmp_path)
-    assert fit.wait() == 2, fit.text
+    assert fit.wait(60) == 2, fit.text
     assert "node2 cannot be reached by" in fit.text
     assert fit.steps == []
 
