@@ -17,7 +17,7 @@ def add_vectors(a, b, y):  # type: ignore[no-untyped-def]
     whole = y.size - y.size % LANES
     streamed = is_streamed(y)
     for i in range(0, whole, LANES):
-        write(y, i, add(load(a, i), load(b, i)), streamed)
+        write(y, i, add(load(a, i), load(b, i)), LANES, streamed)
     for i in range(whole, y.size):
         y[i] = a[i] + b[i]
     finish_writing(streamed)

@@ -8,8 +8,8 @@ import numpy as np
 
 from .norm import _moments, _norm_input, _norm_sums, _scale_columns
 from .registry import helper, inlined, kernel
-from .simd import LANES, LOWEST, add, at_least, fill, fma, mul, stream, sub, where_positive, zero
-from .streaming import finish_writing, is_streamed
+from .simd import LANES, LOWEST, add, at_least, fill, fma, mul, sub, where_positive, zero
+from .streaming import finish_writing, is_streamed, write
 from .sums import BLOCK
 from .tiles import get, put
 
@@ -133,10 +133,7 @@ def batch_scale(x, mean, scale, shift, relu, y):  # type: ignore[no-untyped-def]
             for i in range(start, min(start + height, rows)):
                 at = i * columns + first
                 result = at_least(fma(sub(get(values, at, lanes), m), s, b), floor)
-                if streamed:
-                    stream(results, at, result)
-                else:
-                    put(results, at, result, lanes)
+                write(results, at, result, lanes, streamed)
     finish_writing(streamed)
 
 

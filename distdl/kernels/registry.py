@@ -106,9 +106,13 @@ def raw_kernel(function: Callable[..., Any]) -> Any:
     return jit(function)
 
 
+def is_dense(array: np.ndarray) -> bool:
+    """Say whether an array is such as kernels take it: C-contiguous, aligned, native, writable."""
+    return array.flags.carray and array.dtype.isnative
+
+
 def dense(array: np.ndarray) -> np.ndarray:
-    """Return the array itself, or a copy, such as kernels take it: C-contiguous, aligned, native, writable."""
-    flags = array.flags
-    if flags.c_contiguous and flags.writeable and flags.aligned and array.dtype.isnative:
+    """Return the array itself if it `is_dense`, or a copy that is."""
+    if is_dense(array):
         return array
     return np.array(array, array.dtype.newbyteorder("="), order="C", copy=True)

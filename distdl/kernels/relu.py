@@ -27,7 +27,7 @@ def relu_vectors(x, y):  # type: ignore[no-untyped-def]
     whole = y.size - rest
     streamed, floor = is_streamed(y), zero()
     for i in range(0, whole, LANES):
-        write(y, i, at_least(load(x, i), floor), streamed)
+        write(y, i, at_least(load(x, i), floor), LANES, streamed)
     store_first(y, whole, at_least(load_first(x, whole, rest), floor), rest)
     finish_writing(streamed)
 
@@ -55,6 +55,6 @@ def relu_backward_vectors(y, dy, dx):  # type: ignore[no-untyped-def]
     whole = y.size - rest
     streamed = is_streamed(dx)
     for i in range(0, whole, LANES):
-        write(dx, i, where_positive(load(y, i), load(dy, i)), streamed)
+        write(dx, i, where_positive(load(y, i), load(dy, i)), LANES, streamed)
     store_first(dx, whole, where_positive(load_first(y, whole, rest), load_first(dy, whole, rest)), rest)
     finish_writing(streamed)

@@ -11,8 +11,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from .registry import helper, inlined
-from .simd import intrinsic, store, stream
-from .tiles import CPU_KIND
+from .simd import intrinsic, stream
+from .tiles import CPU_KIND, put
 
 LEAST_BYTES = 1 << 21
 """Of results that are written so: the second cache of fourth and fifth generation Xeons, where it was measured."""
@@ -35,12 +35,12 @@ def is_streamed(y):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def write(y, i, vector, streamed):  # type: ignore[no-untyped-def]
-    """y[i : i + 16] = vector; i a multiple of 16 if `streamed`."""
+def write(y, i, vector, lanes, streamed):  # type: ignore[no-untyped-def]
+    """Do what `put` does; if `streamed`, i must be a multiple of 16, and the vector whole."""
     if streamed:
         stream(y, i, vector)
     else:
-        store(y, i, vector)
+        put(y, i, vector, lanes)
 
 
 @helper

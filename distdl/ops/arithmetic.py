@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core import memory
 from ..kernels.add import add_vectors
+from ..kernels.registry import is_dense
 from ..kernels.streaming import is_worth_streaming
 from .broadcast import sum_to
 from .flat import share_flat
@@ -36,13 +37,13 @@ def add_to(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
         np.add(a, b, out=out)
         return out
     # In place, the cache holds already what is to be written.
-    streams = out is not a and is_worth_streaming(out.nbytes) and all(map(_suits_kernels, (a, b, out)))
+    streams = (
+        out is not a
+        and is_worth_streaming(out.nbytes)
+        and all(array.dtype == np.float32 and is_dense(array) for array in (a, b, out))
+    )
     share_flat(add_vectors if streams else np.add, a, b, out)
     return out
-
-
-def _suits_kernels(array: np.ndarray) -> bool:
-    return array.dtype == np.float32 and array.flags.carray
 
 
 @op(reads_inputs=False)

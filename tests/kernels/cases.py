@@ -27,12 +27,16 @@ def normal(rng: Generator, dtype: Any, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(dtype)
 
 
+def normal_with_nan(rng: Generator, dtype: Any, size: int) -> np.ndarray:
+    x = normal(rng, dtype, size)
+    x[::7] = np.nan
+    return x
+
+
 @case
 def relu_forward(rng: Generator, dtype: Any) -> Draw:
     for size in SIZES:
-        x = normal(rng, dtype, size)
-        x[::7] = np.nan
-        yield x, np.empty(size, dtype)
+        yield normal_with_nan(rng, dtype, size), np.empty(size, dtype)
 
 
 @case
@@ -45,17 +49,13 @@ def relu_backward(rng: Generator, dtype: Any) -> Draw:
 @case
 def relu_vectors(rng: Generator, dtype: Any) -> Draw:
     for size in STREAMED:
-        x = normal(rng, dtype, size)
-        x[::7] = np.nan
-        yield x, np.empty(size, dtype)
+        yield normal_with_nan(rng, dtype, size), np.empty(size, dtype)
 
 
 @case
 def relu_backward_vectors(rng: Generator, dtype: Any) -> Draw:
     for size in STREAMED:
-        y = normal(rng, dtype, size)
-        y[::7] = np.nan
-        yield y, normal(rng, dtype, size), np.empty(size, dtype)
+        yield normal_with_nan(rng, dtype, size), normal(rng, dtype, size), np.empty(size, dtype)
 
 
 @case

@@ -62,7 +62,7 @@ def test_streaming_stores_are_compiled():
     @numba.njit  # not kept on disk, from where the code could not be read
     def write_zeros(y):
         streamed = is_streamed(y)
-        write(y, 0, zero(), streamed)
+        write(y, 0, zero(), 16, streamed)
         finish_writing(streamed)
 
     write_zeros(normal(16, 0))
