@@ -55,19 +55,23 @@ def passed(output: str) -> int:
     return min(counts) if counts else 0
 
 
-def pytest_on(ranks: int, python: list[str]) -> None:
+def run_tests(name: str, command: list[str], environment: dict[str, str] | None = None, least: int = 1) -> None:
+    """Run tests, and count them: fewer than `least` mean that they were not collected."""
+    ran[name] = passed(stage(name, command, environment))
+    if ran[name] < least:
+        failures.append(f"{name}: only {ran[name]} tests ran, expected {least} or more")
+
+
+def run_tests_on(ranks: int, python: list[str]) -> None:
     """Run the MPI tests on a number of ranks, and count them on the first."""
     bin_directory = str(Path(sys.executable).parent)
     environment = {
         "PATH": bin_directory + os.pathsep + os.environ.get("PATH", ""),
         "DISTDL_TEST_RANKS": str(ranks),
     }
-    command = [str(Path(bin_directory) / "mpiexec"), "-n", str(ranks), *python, "-m", "pytest", "-q", "--with-mpi"]
-    name = f"MPI tests on {ranks} rank{'s' if ranks > 1 else ''}"
-    output = stage(name, [*command, "-m", "mpi", "-p", "no:cacheprovider"], environment)
-    ran[name] = passed(output)
-    if ran[name] < MIN_MPI_TESTS:
-        failures.append(f"{name}: only {ran[name]} tests ran, expected {MIN_MPI_TESTS} or more")
+    mpiexec = [str(Path(bin_directory) / "mpiexec"), "-n", str(ranks)]
+    command = [*mpiexec, *python, "-m", "pytest", "-q", "--with-mpi", "-m", "mpi", "-p", "no:cacheprovider"]
+    run_tests(f"MPI tests on {ranks} rank{'s' if ranks > 1 else ''}", command, environment, MIN_MPI_TESTS)
 
 
 def main() -> int:
@@ -76,28 +80,25 @@ def main() -> int:
     options = parser.parse_args()
     for stale in glob.glob(str(ROOT / ".coverage*")):
         os.remove(stale)
-    python = [sys.executable, "-m", "coverage", "run"]
     bare = [sys.executable, "-m"]
+    python = [*bare, "coverage", "run"]
+    pytest = [*python, "-m", "pytest", "-q", "-m"]
 
     stage("lint", [*bare, "ruff", "check", "."])
     stage("format", [*bare, "ruff", "format", "--check", "."])
     stage("types", [*bare, "mypy"])
     # Files stay together, since their tests share kernels that are compiled once.
-    output = stage("tests in one process", [*python, "-m", "pytest", "-q", "-m", "not job", "-n2", "--dist=loadfile"])
-    ran["tests in one process"] = passed(output)
+    run_tests("tests in one process", [*pytest, "not job", "-n2", "--dist=loadfile"])
     if not options.quick:
         # Loads and stores of vectors go unchecked by it; guard pages watch them.
         checked = [*bare, "pytest", "-q", "-p", "no:cacheprovider", "tests/kernels/test_registry.py", "tests/ops"]
-        output = stage("kernels with bounds checks", checked, {"NUMBA_BOUNDSCHECK": "1"})
-        ran["kernels with bounds checks"] = passed(output)
+        run_tests("kernels with bounds checks", checked, {"NUMBA_BOUNDSCHECK": "1"})
         stage("benchmarks of kernels", [*bare, "pytest", "-q", *BENCHMARKS, "--benchmark-disable"])
     for ranks in (2,) if options.quick else (1, 2, 3, 4):
-        pytest_on(ranks, python)
-    # Most of their time is waiting.
-    output = stage("jobs that crash or hang", [*python, "-m", "pytest", "-q", "-m", "job", "-n3", "--dist=worksteal"])
-    ran["jobs that crash or hang"] = passed(output)
-    if not ran["jobs that crash or hang"]:
-        failures.append("jobs that crash or hang: none ran")
+        run_tests_on(ranks, python)
+    # Most of their time is waiting, but that of a crowd.
+    run_tests("jobs that crash or hang", [*pytest, "job and not crowd", "-n3", "--dist=worksteal"])
+    run_tests("a job of many ranks", [*pytest, "crowd"])
     stage("combine coverage", [*bare, "coverage", "combine", "-q"])
     floor = [] if options.quick else [f"--fail-under={COVERAGE_FLOOR}"]
     stage("line coverage", [*bare, "coverage", "report", "--skip-covered", *floor])

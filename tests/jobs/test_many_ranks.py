@@ -9,7 +9,7 @@ import pytest
 from tests.jobs.launching import BIN, ROOT, run
 from tests.jobs.many_ranks import MARK
 
-pytestmark = [pytest.mark.job, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.job, pytest.mark.crowd, pytest.mark.timeout(600)]
 
 RANKS, WIDTH = 32, 4
 
