@@ -25,9 +25,16 @@ def _pointer(context: Any, address: Any) -> Any:
 
 
 @helper
-def _array(address, size, like):  # type: ignore[no-untyped-def]
-    """The array of so many values of the type of `like` that lies at an address."""
-    return carray(_pointer(address), (size,), like.dtype)
+def _array(address, part, like):  # type: ignore[no-untyped-def]
+    """The values from part[0] to before part[1] of the array at an address, of the type of `like`."""
+    start, stop = part
+    return carray(_pointer(address + start * like.itemsize), (stop - start,), like.dtype)
+
+
+@helper
+def _within(part, start, size):  # type: ignore[no-untyped-def]
+    """The part of `size` values, before which `start` others lie, that is in `part` of them all."""
+    return max(part[0] - start, 0), min(part[1] - start, size)
 
 
 def _sgd_update(
@@ -74,14 +81,21 @@ def sgd_update(parameter, gradient, velocity, lr, momentum, dampening, weight_de
 
 
 @raw_kernel
-def sgd_segments(addresses, sizes, like, lr, momentum, dampening, weight_decay, nesterov):  # type: ignore[no-untyped-def]
-    """`sgd_update` of many parameters; row i: addresses of parameter, gradient and, with momentum, velocity."""
-    velocity = like
+def sgd_segments(addresses, sizes, like, part, lr, momentum, dampening, weight_decay, nesterov):  # type: ignore[no-untyped-def]
+    """`sgd_update` of the values part[0] to part[1] of many parameters, one after another.
+
+    Row i: addresses of parameter, gradient and, with momentum, velocity.
+    """
+    velocity, before = like, 0
     for i in range(sizes.size):
-        parameter = _array(addresses[i, 0], sizes[i], like)
-        gradient = _array(addresses[i, 1], sizes[i], like)
+        mine = _within(part, before, sizes[i])
+        before += sizes[i]
+        if mine[0] >= mine[1]:
+            continue
+        parameter = _array(addresses[i, 0], mine, like)
+        gradient = _array(addresses[i, 1], mine, like)
         if momentum != 0:
-            velocity = _array(addresses[i, 2], sizes[i], like)
+            velocity = _array(addresses[i, 2], mine, like)
         sgd_update(parameter, gradient, velocity, lr, momentum, dampening, weight_decay, nesterov, False)
 
 
@@ -144,15 +158,23 @@ def adam_update(  # type: ignore[no-untyped-def]
 
 @raw_kernel
 def adam_segments(  # type: ignore[no-untyped-def]
-    addresses, sizes, like, lr, beta1, beta2, eps, weight_decay, decoupled, bias_correction1, bias_correction2
+    addresses, sizes, like, part, lr, beta1, beta2, eps, weight_decay, decoupled, bias_correction1, bias_correction2
 ):
-    """`adam_update` of many parameters; row i: addresses of parameter, gradient, m and v."""
+    """`adam_update` of the values part[0] to part[1] of many parameters, one after another.
+
+    Row i: addresses of parameter, gradient, m and v.
+    """
+    before = 0
     for i in range(sizes.size):
+        mine = _within(part, before, sizes[i])
+        before += sizes[i]
+        if mine[0] >= mine[1]:
+            continue
         adam_update(
-            _array(addresses[i, 0], sizes[i], like),
-            _array(addresses[i, 1], sizes[i], like),
-            _array(addresses[i, 2], sizes[i], like),
-            _array(addresses[i, 3], sizes[i], like),
+            _array(addresses[i, 0], mine, like),
+            _array(addresses[i, 1], mine, like),
+            _array(addresses[i, 2], mine, like),
+            _array(addresses[i, 3], mine, like),
             lr,
             beta1,
             beta2,

@@ -80,10 +80,8 @@ class Adam(Optimizer):
         for state in states:
             state["step"] = step
         beta1, beta2 = group["betas"]
-        adam_segments(
-            segments.addresses,
-            segments.sizes,
-            segments.like,
+        segments.share(
+            adam_segments,
             group["lr"],
             beta1,
             beta2,

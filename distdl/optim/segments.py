@@ -7,11 +7,13 @@ nothing.
 
 import ctypes
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any
 
 import numpy as np
+
+from ..kernels.team import MEMORY_BOUND, each_part
 
 
 class Segments:
@@ -31,6 +33,7 @@ class Segments:
         self.addresses = np.zeros((0, 2), np.int64)
         self.sizes = np.zeros(0, np.int64)
         self.like = np.zeros(0, np.float32)
+        self._count = 0
         self._fixed: list[Any] = []
         # Weak, as no gradient should live longer than its parameter's `.grad`.
         self._gradients: list[weakref.ref[np.ndarray]] = []
@@ -50,6 +53,18 @@ class Segments:
         self._fixed = fixed
         self._gradients = [weakref.ref(gradient) for gradient in gradients]
 
+    def share(self, kernel: Callable[..., None], *options: Any) -> None:
+        """Call a kernel for the values of all members, which threads share: none depends on another.
+
+        Args:
+            kernel: called with addresses, sizes, like, the part of all values (start, stop), and the options.
+        """
+        each_part(
+            lambda part: kernel(self.addresses, self.sizes, self.like, (part.start, part.stop), *options),
+            self._count,
+            MEMORY_BOUND,
+        )
+
     def _lay_out(self, rows: Sequence[tuple[Any, ...]]) -> None:
         dtype = rows[0][1].dtype
         plain = [all(_is_plain(array, dtype) for array in row) for row in rows]
@@ -59,6 +74,7 @@ class Segments:
         table = [[_address(array) for array in (values, gradient, *state)] for gradient, values, *state in chosen]
         self.addresses = np.array(table, np.int64).reshape(len(chosen), len(rows[0]))
         self.sizes = np.array([row[1].size for row in chosen], np.int64)
+        self._count = int(self.sizes.sum())
         self.like = np.zeros(0, dtype)
 
 

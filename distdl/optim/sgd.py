@@ -78,10 +78,8 @@ class SGD(Optimizer):
         return ("velocity",) if group["momentum"] else ()
 
     def update_segments(self, segments: Segments, states: list[dict[str, Any]], group: dict[str, Any]) -> bool:
-        sgd_segments(
-            segments.addresses,
-            segments.sizes,
-            segments.like,
+        segments.share(
+            sgd_segments,
             group["lr"],
             group["momentum"],
             group["dampening"],

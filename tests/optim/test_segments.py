@@ -8,6 +8,8 @@ import pytest
 
 import distdl
 from distdl import nn, optim
+from distdl.core import threads
+from distdl.kernels import team
 from distdl.optim.optimizer import Optimizer
 
 SHAPES = [(3, 5), (7,), (1,), (0,), (64, 33), (2, 3, 4, 5)]
@@ -58,10 +60,13 @@ def assert_same_bits(first, second):
             assert np.asarray(value).tobytes() == np.asarray(states[1][name][key]).tobytes(), (name, key)
 
 
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("rule", sorted(RULES))
-def test_together_is_one_by_one(rule, dtype):
-    """Values and state have equal bits after several steps, while gradients come and go."""
+def test_together_is_one_by_one(rule, dtype, count, monkeypatch):
+    """Values and state have equal bits after several steps, while gradients come and go, on any number of threads."""
+    monkeypatch.setattr(threads, "_current", threads.Threads(count, "test"))
+    monkeypatch.setattr(team, "_WORTH_A_THREAD", 1)
     both = pair(rule, dtype)
     for step, without in enumerate([(), (), (1, 4), (), (0, 1, 2, 3, 4, 5), (5,), ()]):
         set_gradients(both, step, without)
