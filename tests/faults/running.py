@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from distdl.cluster.launch import launch_command, mpiexec_family
-from tests.jobs.launching import ROOT, wait_for
+from tests.jobs.launching import ROOT, ask_where, wait_for
 
 
 class Fit:
@@ -91,8 +91,9 @@ class Fit:
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
+            left = ask_where(self.process.pid)
             self.kill()
-            raise AssertionError(f"still running after {seconds} s; it printed:\n{self.text}") from None
+            raise AssertionError(f"still running after {seconds} s: {left}; it printed:\n{self.text}") from None
 
     def kill(self):
         """End mpiexec and all ranks."""

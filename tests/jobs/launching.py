@@ -59,14 +59,14 @@ def run(command, timeout=60, environment=None, interrupt_at=None):
             process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=timeout)
     except (subprocess.TimeoutExpired, TimeoutError):
-        left = _ask_where(process.pid)
+        left = ask_where(process.pid)
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
         raise AssertionError(f"the job was still running after {timeout} s: {left}; it printed:\n{output}") from None
     return Ended(process.returncode, output, time.time())
 
 
-def _ask_where(first):
+def ask_where(first):
     """Let the ranks of a job that hangs print their stacks, which kills them; return what processes it has."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
