@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..core import checks
@@ -92,8 +91,7 @@ def launch(
         ArgumentError: the script does not exist, or an option breaks a rule.
         FileFormatError: the host file is damaged.
     """
-    if not Path(script[0]).is_file():
-        raise checks.bad_value("script", script[0], "must be a file")
+    checks.file("script", script[0])
     hosts = [] if hostfile is None else read_hosts(hostfile)
     if ranks is None:
         if not hosts:

@@ -49,6 +49,8 @@ class Request:
     steps: int = 30
 
     def __post_init__(self) -> None:
+        if self.script:
+            checks.file("script", self.script[0])
         checks.integer("steps", self.steps, 1)
         if self.ranks is not None:
             checks.integer("ranks", self.ranks, 1)

@@ -3,6 +3,7 @@
 import math
 import numbers
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from .errors import ArgumentError, ArgumentTypeError
@@ -68,3 +69,10 @@ def pair(name: str, value: Any, minimum: int = 0) -> tuple[int, int]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise bad_type(name, value, "must be an integer or a pair (height, width)")
     return integer(name, value[0], minimum), integer(name, value[1], minimum)
+
+
+def file(name: str, value: str) -> str:
+    """Return `value`, or raise if there is no such file."""
+    if not Path(value).is_file():
+        raise bad_value(name, value, "must be a file")
+    return value

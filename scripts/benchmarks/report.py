@@ -54,7 +54,9 @@ def _machines(measured: Result) -> str:
     there: dict[str, list[str]] = {}
     for name, machine in measured.items():
         versions = ", ".join(f"{library} {version}" for library, version in machine["versions"].items())
-        where = f"{machine['cpu']}, {machine['cores']} cores ({machine['vectors']}), {machine['system']}; {versions}"
+        count = machine["cores"]
+        cores = f"{count} core{'s' if count > 1 else ''}"
+        where = f"{machine['cpu']}, {cores} ({machine['vectors']}), {machine['system']}; {versions}"
         there.setdefault(where, []).append(_TABLES[name][0])
     return "".join(f"- {where}: {', '.join(titles).lower()}\n" for where, titles in there.items())
 

@@ -13,6 +13,9 @@ from distdl.parallel.trial import MARK
 
 HOSTS = (Host("a", 4), Host("b", 6))
 
+SCRIPT = __file__
+"""Any file: jobs are stood in for."""
+
 
 def test_divisions_use_all_cores_of_each_host(monkeypatch):
     """Ranks x threads are the cores of the smallest host on each; threads are powers of two, or all."""
@@ -30,6 +33,7 @@ def test_divisions_use_all_cores_of_each_host(monkeypatch):
         ({"ranks": 10}, r"`ranks` \(=10\) must be at most 8, the cores of all hosts"),
         ({"ranks": 0}, r"`ranks` \(=0\)"),
         ({"steps": 0}, r"`steps` \(=0\)"),
+        ({"script": ["gone.py"]}, r"`script` \(='gone\.py'\) must be a file"),
     ],
 )
 def test_what_cannot_be_tried_is_refused(options, message):
@@ -68,7 +72,7 @@ class Jobs:
 def tuned(monkeypatch, seconds, **options):
     jobs = Jobs(seconds)
     monkeypatch.setattr(module, "answer", jobs)
-    return tune(Request(["train.py", "--lr", "1"], hosts=HOSTS, **options)), jobs.run
+    return tune(Request([SCRIPT, "--lr", "1"], hosts=HOSTS, **options)), jobs.run
 
 
 def test_the_fastest_way_is_kept(monkeypatch):
@@ -76,7 +80,7 @@ def test_the_fastest_way_is_kept(monkeypatch):
     result, run = tuned(
         monkeypatch, lambda ranks, overlap, size: (ranks == 8) + 1.0 - 0.2 * (overlap and size == 1 << 20)
     )
-    assert run[0] == (8, [4, 4], ["train.py", "--lr", "1"], {"DISTDL_TRIAL_STEPS": "30", "DISTDL_NUM_THREADS": "1"})
+    assert run[0] == (8, [4, 4], [SCRIPT, "--lr", "1"], {"DISTDL_TRIAL_STEPS": "30", "DISTDL_NUM_THREADS": "1"})
     # 8 ranks take twice as long for twice the rows: the first of equals counts as best.
     assert [(found.ranks, found.threads) for found in result.divisions] == [(8, 1), (4, 2), (2, 4)]
     assert (result.kept.overlap, result.kept.bucket_bytes) == (True, 1 << 20)
@@ -120,4 +124,4 @@ def test_a_script_that_does_not_answer_is_told(monkeypatch):
 
     monkeypatch.setattr(module, "answer", fail)
     with pytest.raises(LaunchError, match=r"without an answer\. A trial takes a script that makes at least 33 steps"):
-        tune(Request(["train.py"], hosts=HOSTS))
+        tune(Request([SCRIPT], hosts=HOSTS))

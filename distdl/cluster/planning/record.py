@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from ...core import checks
 from ...core.errors import LaunchError
@@ -29,8 +28,7 @@ def record(script: Sequence[str], ranks: int | None, hosts: Sequence[Host], remo
         ArgumentError: the script does not exist.
         LaunchError: the job fails, or ends without a profile.
     """
-    if not Path(script[0]).is_file():
-        raise checks.bad_value("script", script[0], "must be a file")
+    checks.file("script", script[0])
     count = sum(host.slots for host in hosts) or 2 if ranks is None else ranks
     variables = {"DISTDL_PROFILE": "-", "DISTDL_OVERLAP": "0"}
     words = [sys.executable, *script]
