@@ -40,6 +40,9 @@ class Request:
         hosts: where, with as many slots as cores that may be used; empty: this machine.
         remote_shell: the command that reaches hosts.
         steps: that are timed in each trial.
+
+    Raises:
+        ArgumentError: the script does not exist, or ranks do not fit the hosts.
     """
 
     script: Sequence[str] = ()

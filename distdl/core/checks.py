@@ -71,8 +71,7 @@ def pair(name: str, value: Any, minimum: int = 0) -> tuple[int, int]:
     return integer(name, value[0], minimum), integer(name, value[1], minimum)
 
 
-def file(name: str, value: str) -> str:
-    """Return `value`, or raise if there is no such file."""
+def file(name: str, value: str) -> None:
+    """Raise if there is no such file."""
     if not Path(value).is_file():
         raise bad_value(name, value, "must be a file")
-    return value

@@ -1,7 +1,7 @@
-"""The threads of a rank, which share the samples of a batch.
+"""The threads of a rank, which share the samples of a batch, the columns of a product, or values.
 
-A batch is cut into neighbouring parts, one for each thread, and what the parts give is put together in
-their order: results depend on how many threads there are (and so on how sums are cut), not on which is faster.
+These are cut into neighbouring parts, one for each thread, and what the parts give is put together in their order:
+sums depend on how many threads there are (and so on how they are cut), nothing on which is faster.
 
 A step has a hundred and more parts to hand over, of some ten microseconds each. So threads that wait look
 for a while before they sleep (`spin.py`).

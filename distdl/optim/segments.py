@@ -1,4 +1,4 @@
-"""`Segments`: the arrays of many parameters for one kernel call.
+"""`Segments`: the arrays of many parameters for one kernel call on each thread.
 
 A call for each parameter costs more than the update of a small one. So the kernels take addresses.
 Finding an address costs as much as a call; arrays that are where they were at the last step cost
@@ -20,7 +20,8 @@ class Segments:
     """Where gradient, values and state arrays of some parameters lie.
 
     Attributes:
-        members: which rows a kernel can take: C-contiguous, aligned, writable, of one type of float.
+        members: which rows a kernel can take: C-contiguous, aligned, writable, of one type of float, and in memory
+            of their own.
         others: the other rows.
         addresses: for each member its row's addresses, values before gradient, as int64.
         sizes: of the members.
@@ -67,15 +68,28 @@ class Segments:
 
     def _lay_out(self, rows: Sequence[tuple[Any, ...]]) -> None:
         dtype = rows[0][1].dtype
-        plain = [all(_is_plain(array, dtype) for array in row) for row in rows]
-        self.members = [i for i, is_member in enumerate(plain) if is_member]
-        self.others = [i for i, is_member in enumerate(plain) if not is_member]
+        plain = [i for i, row in enumerate(rows) if all(_is_plain(array, dtype) for array in row)]
+        tied = _tied(rows, plain)
+        self.members = [i for i in plain if i not in tied]
+        self.others = [i for i in range(len(rows)) if i not in self.members]
         chosen = [rows[i] for i in self.members]
         table = [[_address(array) for array in (values, gradient, *state)] for gradient, values, *state in chosen]
         self.addresses = np.array(table, np.int64).reshape(len(chosen), len(rows[0]))
         self.sizes = np.array([row[1].size for row in chosen], np.int64)
         self._count = int(self.sizes.sum())
         self.like = np.zeros(0, dtype)
+
+
+def _tied(rows: Sequence[tuple[Any, ...]], plain: Sequence[int]) -> set[int]:
+    """Return those rows whose values or state lie where another's do: threads would change them at the same time."""
+    found: set[int] = set()
+    end, owner = 0, -1
+    for start, nbytes, row in sorted((_address(array), array.nbytes, i) for i in plain for array in rows[i][1:]):
+        if start < end and row != owner:
+            found |= {row, owner}
+        if start + nbytes > end:
+            end, owner = start + nbytes, row
+    return found
 
 
 def _is_plain(array: Any, dtype: np.dtype) -> bool:

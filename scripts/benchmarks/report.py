@@ -15,9 +15,10 @@ Made by `scripts/benchmark.py` from `performance.json`; do not edit. Measured on
 {machines}
 Both sides have the same weights, data, batch per rank, ranks and threads. PyTorch runs the fastest of what
 was tried: NCHW and channels_last, on several ranks DDP with three bucket sizes (`--compile` adds
-torch.compile). Blocks of at least {seconds} s alternate in the order A B B A. A ratio is the median over
-{pairs} neighbouring pairs, above 1 where distdl is faster, with the least and the greatest beside it. "Same
-side" are ratios of neighbouring blocks of one side: differences smaller than that mean nothing.
+torch.compile, of DDP with its own bucket size). Blocks of at least {seconds} s alternate in the order
+A B B A. A ratio is the median over {pairs} neighbouring pairs, above 1 where distdl is faster, with the least
+and the greatest beside it. "Same side" are ratios of neighbouring blocks of one side: differences smaller
+than that mean nothing.
 """
 
 

@@ -57,7 +57,7 @@ def _candidates(name: str, ranks: int, settings: Settings) -> dict[str, dict[str
     compiled = {f"{key}, compiled": {**options, "compiled": True} for key, options in tries.items()}
     if ranks > 1 and not settings.quick:
         tries = {f"{key}, {mib} MiB buckets": {**o, "bucket": mib} for key, o in tries.items() for mib in (1, 25, 100)}
-    # Compiled ones of DDP's own bucket size: all jobs are there at the same time.
+    # Compiled ones with DDP's own bucket size only: all candidates are in memory at the same time.
     return tries | compiled if settings.compiled else tries
 
 

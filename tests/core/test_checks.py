@@ -79,3 +79,11 @@ def test_pair_takes_one_number_or_two():
         checks.pair("size", (1, 2, 3))
     with pytest.raises(ArgumentError, match="must be >= 1"):
         checks.pair("size", (0, 1), 1)
+
+
+def test_file_refuses_what_is_none(tmp_path):
+    """A directory is none, either."""
+    checks.file("script", __file__)
+    for path in (tmp_path, tmp_path / "gone.py"):
+        with pytest.raises(ArgumentError, match=f"`script` \\(='{path}'\\) must be a file"):
+            checks.file("script", str(path))

@@ -37,11 +37,12 @@ class Fit:
         if launch is not None:
             supervised = ["--checkpoint-dir", str(self.checkpoints), *launch]
             command = [python, "-m", "distdl", "launch", "-n", str(ranks), *supervised, *words]
+        environment = {"PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1", "DISTDL_TEST_MARK": str(directory)}
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [*before, *command],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "DISTDL_TEST_MARK": str(directory), **dict(options)},
+                env={**os.environ, **environment, **dict(options)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -79,21 +80,26 @@ class Fit:
         return [found[rank] for rank in sorted(found)]
 
     def reach(self, step, seconds=60):
-        """Wait until a step was taken, or the job has ended."""
-        wait_for(lambda: self.process.poll() is not None or step in self.steps, seconds)
+        """Wait until a step was taken, or the job has ended; see `wait_for`."""
+        self.wait_for(lambda: self.process.poll() is not None or step in self.steps, seconds)
 
     def reach_any(self, seconds=60):
-        """Wait until the first step was taken, or the job has ended."""
-        wait_for(lambda: self.process.poll() is not None or self.steps, seconds)
+        """Wait until the first step was taken, or the job has ended; see `wait_for`."""
+        self.wait_for(lambda: self.process.poll() is not None or self.steps, seconds)
 
-    def wait(self, seconds=60):
-        """Return the exit code; a job that goes on is killed, and fails the test."""
+    def wait_for(self, condition, seconds=60):
+        """Wait until a condition holds; if it does not, the job is killed, and the test fails with its stacks."""
         try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
+            wait_for(condition, seconds)
+        except TimeoutError:
             left = ask_where(self.process.pid)
             self.kill()
             raise AssertionError(f"still running after {seconds} s: {left}; it printed:\n{self.text}") from None
+
+    def wait(self, seconds=60):
+        """Return the exit code of the job, once it has ended; see `wait_for`."""
+        self.wait_for(lambda: self.process.poll() is not None, seconds)
+        return self.process.returncode
 
     def kill(self):
         """End mpiexec and all ranks."""

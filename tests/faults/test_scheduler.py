@@ -10,7 +10,7 @@ from distdl.core.exit_codes import REQUEUE
 from distdl.train.checkpoint import list_checkpoints, verify_checkpoint
 from tests.faults.running import Fit
 from tests.faults.training import STEPS
-from tests.jobs.launching import strays, wait_for
+from tests.jobs.launching import strays
 
 pytestmark = pytest.mark.job
 
@@ -49,7 +49,7 @@ def test_a_fit_that_is_told_to_leave_goes_on_to_the_same_bits(binaries, tmp_path
 def test_a_rank_that_is_told_after_its_fit_ends_well(binaries, tmp_path):
     """It has nothing to save, and SIGUSR1 is no reason to die."""
     fit = Fit(binaries, 2, tmp_path, options={"DISTDL_TEST_LINGER": "2"})
-    wait_for(lambda: fit.digest, 60)
+    fit.wait_for(lambda: fit.digest)
     for process in fit.ranks():
         os.kill(process, signal.SIGUSR1)
     assert fit.wait() == 0, fit.text

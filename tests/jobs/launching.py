@@ -67,7 +67,7 @@ def run(command, timeout=60, environment=None, interrupt_at=None):
 
 
 def ask_where(first):
-    """Let the ranks of a job that hangs print their stacks, which kills them; return what processes it has."""
+    """Let the processes of a job that hangs print their stacks, which kills them; return which there are."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -76,16 +76,18 @@ def ask_where(first):
     job = [first]
     for process in job:
         job += [child for child, (parent, _) in parents.items() if parent == process]
+    starters = {parent for parent, _ in parents.values()}
     left = []
-    # Who starts others waits for them.
-    for process in reversed(job):
-        with contextlib.suppress(OSError):
-            program = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[0]
-            name = Path(program.decode()).name
-            left.append(f"{name} ({parents[process][1]})")
-            if name.startswith("python"):
-                os.kill(process, signal.SIGABRT)
-    time.sleep(1)
+    # Who has started others passes on what they say.
+    for asked in (set(job) - starters, starters.intersection(job)):
+        for process in sorted(asked):
+            with contextlib.suppress(OSError):
+                program = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[0]
+                name = Path(program.decode()).name
+                left.append(f"{name} ({parents[process][1]})")
+                if name.startswith("python"):
+                    os.kill(process, signal.SIGABRT)
+        time.sleep(1)
     return ", ".join(left)
 
 

@@ -1,6 +1,7 @@
 """One kernel call for many parameters does what a call for each does, to the bit."""
 
 import gc
+import itertools
 import weakref
 
 import numpy as np
@@ -10,6 +11,7 @@ import distdl
 from distdl import nn, optim
 from distdl.core import threads
 from distdl.kernels import team
+from distdl.optim import segments
 from distdl.optim.optimizer import Optimizer
 
 SHAPES = [(3, 5), (7,), (1,), (0,), (64, 33), (2, 3, 4, 5)]
@@ -74,6 +76,46 @@ def test_together_is_one_by_one(rule, dtype, count, monkeypatch):
             optimizer.step()
         assert_same_bits(*both)
     assert len(both[0]._segments[0].members) == len(SHAPES) - 1  # all but the empty one
+
+
+@pytest.mark.parametrize("cuts", list(itertools.combinations_with_replacement(range(7), 2)))
+@pytest.mark.parametrize("rule", ["momentum", "adam"])
+def test_threads_get_any_part_of_the_values(rule, cuts, monkeypatch):
+    """Wherever the values are cut, within a parameter or between two, the parts together are the whole."""
+    handed_out = []
+
+    def work(function, count, cost):
+        for edges in itertools.pairwise([0, *cuts, count]):
+            function(slice(*edges))
+            handed_out.append(edges)
+
+    monkeypatch.setattr(segments, "each_part", work)
+    monkeypatch.setitem(globals(), "SHAPES", [(2,), (1,), (3,)])
+    both = pair(rule)
+    for step in range(2):
+        set_gradients(both, step)
+        for optimizer in both:
+            optimizer.step()
+    assert_same_bits(*both)
+    # The first step makes the state, and so goes the other way.
+    assert len(handed_out) == 3
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_tied_parameters_are_updated_one_after_another(count, monkeypatch):
+    """Values that two parameters have in common change twice, in the order of the parameters."""
+    monkeypatch.setattr(threads, "_current", threads.Threads(count, "test"))
+    monkeypatch.setattr(team, "_WORTH_A_THREAD", 1)
+    both = pair("momentum")
+    for optimizer in both:
+        *_, fifth, sixth = optimizer.parameters()
+        sixth.data = fifth.data.reshape(-1)[100:220].reshape(sixth.shape)
+    for step in range(3):
+        set_gradients(both, step)
+        for optimizer in both:
+            optimizer.step()
+        assert_same_bits(*both)
+    assert both[0]._segments[0].members == [0, 1, 2]
 
 
 @pytest.mark.parametrize("rule", ["momentum", "adam"])
