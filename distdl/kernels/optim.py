@@ -32,9 +32,10 @@ def _array(address, part, like):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _within(part, start, size):  # type: ignore[no-untyped-def]
-    """The part of `size` values, before which `start` others lie, that is in `part` of them all."""
-    return max(part[0] - start, 0), min(part[1] - start, size)
+def _within(part, edges, i):  # type: ignore[no-untyped-def]
+    """What of the values from edges[i] to before edges[i + 1] lies in `part` of all, counted from edges[i]."""
+    start, stop = max(part[0], edges[i]), min(part[1], edges[i + 1])
+    return start - edges[i], max(start, stop) - edges[i]
 
 
 def _sgd_update(
@@ -81,17 +82,14 @@ def sgd_update(parameter, gradient, velocity, lr, momentum, dampening, weight_de
 
 
 @raw_kernel
-def sgd_segments(addresses, sizes, like, part, lr, momentum, dampening, weight_decay, nesterov):  # type: ignore[no-untyped-def]
-    """`sgd_update` of the values part[0] to part[1] of many parameters, one after another.
+def sgd_segments(addresses, edges, like, part, lr, momentum, dampening, weight_decay, nesterov):  # type: ignore[no-untyped-def]
+    """`sgd_update` of the values part[0] to part[1] of many parameters, the i-th of which begins at edges[i].
 
     Row i: addresses of parameter, gradient and, with momentum, velocity.
     """
-    velocity, before = like, 0
-    for i in range(sizes.size):
-        mine = _within(part, before, sizes[i])
-        before += sizes[i]
-        if mine[0] >= mine[1]:
-            continue
+    velocity = like
+    for i in range(len(addresses)):
+        mine = _within(part, edges, i)
         parameter = _array(addresses[i, 0], mine, like)
         gradient = _array(addresses[i, 1], mine, like)
         if momentum != 0:
@@ -158,18 +156,14 @@ def adam_update(  # type: ignore[no-untyped-def]
 
 @raw_kernel
 def adam_segments(  # type: ignore[no-untyped-def]
-    addresses, sizes, like, part, lr, beta1, beta2, eps, weight_decay, decoupled, bias_correction1, bias_correction2
+    addresses, edges, like, part, lr, beta1, beta2, eps, weight_decay, decoupled, bias_correction1, bias_correction2
 ):
-    """`adam_update` of the values part[0] to part[1] of many parameters, one after another.
+    """`adam_update` of the values part[0] to part[1] of many parameters, the i-th of which begins at edges[i].
 
     Row i: addresses of parameter, gradient, m and v.
     """
-    before = 0
-    for i in range(sizes.size):
-        mine = _within(part, before, sizes[i])
-        before += sizes[i]
-        if mine[0] >= mine[1]:
-            continue
+    for i in range(len(addresses)):
+        mine = _within(part, edges, i)
         adam_update(
             _array(addresses[i, 0], mine, like),
             _array(addresses[i, 1], mine, like),

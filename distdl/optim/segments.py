@@ -24,7 +24,7 @@ class Segments:
             of their own.
         others: the other rows.
         addresses: for each member its row's addresses, values before gradient, as int64.
-        sizes: of the members.
+        edges: where each member begins among the values of all, and where the last one ends.
         like: an empty array of their type.
     """
 
@@ -32,9 +32,8 @@ class Segments:
         self.members: list[int] = []
         self.others: list[int] = []
         self.addresses = np.zeros((0, 2), np.int64)
-        self.sizes = np.zeros(0, np.int64)
+        self.edges = np.zeros(1, np.int64)
         self.like = np.zeros(0, np.float32)
-        self._count = 0
         self._fixed: list[Any] = []
         # Weak, as no gradient should live longer than its parameter's `.grad`.
         self._gradients: list[weakref.ref[np.ndarray]] = []
@@ -58,11 +57,11 @@ class Segments:
         """Call a kernel for the values of all members, which threads share: none depends on another.
 
         Args:
-            kernel: called with addresses, sizes, like, the part of all values (start, stop), and the options.
+            kernel: called with addresses, edges, like, the part of all values (start, stop), and the options.
         """
         each_part(
-            lambda part: kernel(self.addresses, self.sizes, self.like, (part.start, part.stop), *options),
-            self._count,
+            lambda part: kernel(self.addresses, self.edges, self.like, (part.start, part.stop), *options),
+            int(self.edges[-1]),
             MEMORY_BOUND,
         )
 
@@ -71,12 +70,11 @@ class Segments:
         plain = [i for i, row in enumerate(rows) if all(_is_plain(array, dtype) for array in row)]
         tied = _tied(rows, plain)
         self.members = [i for i in plain if i not in tied]
-        self.others = [i for i in range(len(rows)) if i not in self.members]
+        self.others = sorted(set(range(len(rows))) - set(self.members))
         chosen = [rows[i] for i in self.members]
         table = [[_address(array) for array in (values, gradient, *state)] for gradient, values, *state in chosen]
         self.addresses = np.array(table, np.int64).reshape(len(chosen), len(rows[0]))
-        self.sizes = np.array([row[1].size for row in chosen], np.int64)
-        self._count = int(self.sizes.sum())
+        self.edges = np.cumsum([0, *(row[1].size for row in chosen)], dtype=np.int64)
         self.like = np.zeros(0, dtype)
 
 
