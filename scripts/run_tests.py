@@ -1,13 +1,17 @@
 """Runs every test of distdl in stages, counts what really ran, and measures line coverage over all ranks."""
 
 import argparse
+import contextlib
 import glob
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 COVERAGE_FLOOR = 95
@@ -35,18 +39,29 @@ def stage(name: str, command: list[str], environment: dict[str, str] | None = No
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        lines.append(line)
-        if time.monotonic() - start > STAGE_SECONDS:
-            process.kill()
-            failures.append(f"{name}: not done after {STAGE_SECONDS} s")
-    if process.wait() != 0:
-        failures.append(f"{name}: exit code {process.returncode}")
+    reader = threading.Thread(target=_show, args=(process.stdout, lines), daemon=True)
+    reader.start()
+    try:
+        if process.wait(STAGE_SECONDS) != 0:
+            failures.append(f"{name}: exit code {process.returncode}")
+    except subprocess.TimeoutExpired:
+        failures.append(f"{name}: not done after {STAGE_SECONDS} s")
+    finally:
+        # What it has started and left, too.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    reader.join(10)
     print(f"--- {name}: {time.monotonic() - start:.0f} s", flush=True)
     return "".join(lines)
+
+
+def _show(stream: IO[str], lines: list[str]) -> None:
+    for line in stream:
+        print(line, end="", flush=True)
+        lines.append(line)
 
 
 def passed(output: str) -> int:
@@ -82,7 +97,8 @@ def main() -> int:
         os.remove(stale)
     bare = [sys.executable, "-m"]
     python = [*bare, "coverage", "run"]
-    pytest = [*python, "-m", "pytest", "-q", "-m"]
+    # A worker that has died is a failure; one in its place has been seen to wait for ever.
+    pytest = [*python, "-m", "pytest", "-q", "--max-worker-restart=0", "-m"]
 
     stage("lint", [*bare, "ruff", "check", "."])
     stage("format", [*bare, "ruff", "format", "--check", "."])

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import IO
@@ -26,7 +26,8 @@ KILL_SECONDS = 5.0
 
 _NEWS = re.compile(rb"distdl: (rank \d+ of \d+ on .*)")
 _EXCEPTION = re.compile(rb"([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning)(?::.*)?)$")
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass(frozen=True)
@@ -91,21 +92,23 @@ class Attempt:
         self._ends_at: float | None = None
         self._news = ""
         self._told: int | None = None
+        self._job: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
 
     def run(self) -> Outcome:
         """Run to the end, and return how it was. Called on a main thread signals are passed on."""
         started, start = time.time(), time.monotonic()
-        job = subprocess.Popen(self._words, env=self._environment, stdout=self._output, stderr=subprocess.PIPE)
-        assert job.stderr is not None
-        relay = threading.Thread(target=self._relay, args=(job.stderr,), daemon=True)
-        relay.start()
-        restore = self._forward(job)
-        ranks = LocalRanks(self._mark)
+        # A signal that found no handler while mpiexec starts would end this process, and leave the job behind.
+        restore = handle(FORWARDED, self._forward)
         try:
-            code = self._wait(job, ranks)
+            job = self._start()
+            assert job.stderr is not None
+            relay = threading.Thread(target=self._relay, args=(job.stderr,), daemon=True)
+            relay.start()
+            with contextlib.closing(LocalRanks(self._mark)) as ranks:
+                code = self._wait(job, ranks)
         finally:
             restore()
-            ranks.close()
         if code != 0:
             self._end_strays()
         # A process that was left running may hold the stream.
@@ -139,20 +142,27 @@ class Attempt:
                 job.kill()
         return code if code >= 0 else 128 - code
 
-    def _forward(self, job: subprocess.Popen[bytes]) -> Callable[[], None]:
-        def forward(number: int, frame: FrameType | None) -> None:
-            self._told = number
-            if number == signal.SIGINT:
-                self._end_soon()
-                # A terminal sends Ctrl-C to mpiexec itself; a second one would make it abort at once.
-                if sys.stdin is not None and sys.stdin.isatty():
-                    return
-            if number == signal.SIGTERM and self._family == "openmpi":
-                # Its mpiexec kills the ranks on SIGTERM; SIGUSR1 it passes on, and means the same to a fit.
-                number = signal.SIGUSR1
-            job.send_signal(number)
+    def _start(self) -> subprocess.Popen[bytes]:
+        job = subprocess.Popen(self._words, env=self._environment, stdout=self._output, stderr=subprocess.PIPE)
+        self._job = job
+        while self._early:
+            job.send_signal(self._early.pop(0))
+        return job
 
-        return handle(_FORWARDED, forward)
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        self._told = number
+        if number == signal.SIGINT:
+            self._end_soon()
+            # A terminal sends Ctrl-C to mpiexec itself; a second one would make it abort at once.
+            if sys.stdin is not None and sys.stdin.isatty():
+                return
+        if number == signal.SIGTERM and self._family == "openmpi":
+            # Its mpiexec kills the ranks on SIGTERM; SIGUSR1 it passes on, and means the same to a fit.
+            number = signal.SIGUSR1
+        if self._job is None:
+            self._early.append(number)
+        else:
+            self._job.send_signal(number)
 
     def _end_soon(self) -> None:
         if self._ends_at is None:

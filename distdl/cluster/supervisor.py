@@ -19,7 +19,7 @@ from ..core.errors import LaunchError
 from ..core.exit_codes import INTERRUPTED, REQUEUE, USAGE
 from ..core.files import StrPath
 from ..core.signals import handle
-from .attempt import Attempt, Outcome, say
+from .attempt import FORWARDED, Attempt, Outcome, say
 from .checks.allocation import allocation
 from .hosts import Host, read_hosts
 from .launch import exported, find_mpi, find_mpiexec, launch_command
@@ -116,9 +116,22 @@ def supervise(job: Job) -> int:
     Raises:
         LaunchError: too few hosts can be reached from the start.
     """
+    told: list[int] = []
+    restore = handle(FORWARDED, lambda number, frame: told.append(number))
+    try:
+        return _supervise(job, told)
+    finally:
+        restore()
+
+
+def _supervise(job: Job, told: list[int]) -> int:
+    """Do what `supervise` does; `told` fills with the signals that come while nothing runs."""
     outcomes: list[Outcome] = []
     while True:
         hosts, gone = reachable(job.hosts, job.remote_shell)
+        if told:
+            # All that there is to keep is in the checkpoint.
+            return INTERRUPTED if told[0] == signal.SIGINT else REQUEUE
         ranks = min(job.ranks, sum(host.slots for host in hosts)) if job.hosts else job.ranks
         if ranks < (job.min_ranks or job.ranks):
             outcome = _too_few(job, ranks, gone, is_first=not outcomes)
@@ -132,9 +145,7 @@ def supervise(job: Job) -> int:
         outcomes.append(outcome)
         if not _is_death(outcome) or len(outcomes) > job.max_restarts:
             break
-        code = _pause(job, outcomes)
-        if code is not None:
-            return code
+        _pause(job, outcomes, told)
     if _is_death(outcome) and job.max_restarts:
         say(_report(outcomes))
     elif _is_death(outcome) and not outcome.is_told:
@@ -155,25 +166,15 @@ def _too_few(job: Job, ranks: int, gone: Sequence[str], is_first: bool) -> Outco
     return Outcome(1, time.time(), 0.0, news)
 
 
-def _pause(job: Job, outcomes: Sequence[Outcome]) -> int | None:
-    """Say what has died, and wait a while; return an exit code if a signal ends the wait."""
+def _pause(job: Job, outcomes: Sequence[Outcome], told: Sequence[int]) -> None:
+    """Say what has died, and wait a while, or until a signal comes."""
     seconds = min(FIRST_PAUSE * 2 ** (len(outcomes) - 1), LONGEST_PAUSE)
     position = job.position()
     start = f"from {position}" if position else "from the start"
     say(f"{_line(outcomes[-1])}; restart {len(outcomes)} of {job.max_restarts} in {seconds:g} s, {start}")
-    told: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    restore = handle(numbers, lambda number, frame: told.append(number))
     deadline = time.monotonic() + seconds
-    try:
-        while not told and time.monotonic() < deadline:
-            time.sleep(min(0.1, seconds))
-    finally:
-        restore()
-    if not told:
-        return None
-    # Nothing is running: all that there is to keep is in the checkpoint.
-    return INTERRUPTED if told[0] == signal.SIGINT else REQUEUE
+    while not told and time.monotonic() < deadline:
+        time.sleep(min(0.1, seconds))
 
 
 def _report(outcomes: Sequence[Outcome]) -> str:

@@ -4,8 +4,8 @@ import os
 import re
 import signal
 import stat
+import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from distdl.cluster import reach, supervisor
 from distdl.cluster.attempt import Attempt
 from distdl.cluster.hosts import Host
-from distdl.cluster.processes import marked
+from distdl.cluster.processes import LocalRanks, marked
 from distdl.cluster.supervisor import Job, launch, supervise
 from distdl.core.errors import ArgumentError, LaunchError
 
@@ -115,28 +115,47 @@ def test_a_rank_that_could_not_be_named_by_others_is_named(program, monkeypatch,
     assert re.search(r"exit code 9: rank 1 \(\S+, process \d+\) has died; restart 1 of 1", capfd.readouterr().err)
 
 
+LISTENING = "trap 'exit 15' TERM; trap 'exit 10' USR1; touch ready; while :; do sleep 0.02; done"
+
+
 @pytest.mark.parametrize(("family", "expected"), [("mpich", 15), ("openmpi", 10)])
-def test_sigterm_reaches_the_ranks(program, tmp_path, family, expected):
+@pytest.mark.parametrize("moment", ["while mpiexec starts", "while it runs"])
+def test_sigterm_reaches_the_ranks(program, tmp_path, monkeypatch, moment, family, expected):
     """As SIGUSR1 under Open MPI, whose mpiexec would kill them; the job is not repeated; handlers are put back."""
     before = signal.getsignal(signal.SIGTERM)
-    text = "trap 'exit 15' TERM; trap 'exit 10' USR1; touch ready; while :; do sleep 0.02; done"
 
     def send():
         while not (tmp_path / "ready").exists():
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=send).start()
-    assert supervise(job(program(text), family=family, max_restarts=3)) == expected
+    class Starting(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            send()
+
+    if moment == "while mpiexec starts":
+        monkeypatch.setattr(subprocess, "Popen", Starting)
+    else:
+        monkeypatch.setattr(LocalRanks, "wait", lambda self, seconds: send())
+    assert supervise(job(program(LISTENING), family=family, max_restarts=3)) == expected
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_a_signal_between_two_runs_ends_the_wait(program, tmp_path, monkeypatch, number, code):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("moment", ["reachable", "say"])
+def test_a_signal_while_nothing_runs_ends_the_job(program, tmp_path, monkeypatch, moment, number, code):
+    """Before the first run, while hosts are asked, and in the pause before the second."""
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 50.0)
-    threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+    real = getattr(supervisor, moment)
+
+    def told(*arguments):
+        os.kill(os.getpid(), number)
+        return real(*arguments)
+
+    monkeypatch.setattr(supervisor, moment, told)
     assert supervise(job(program("echo run >> runs; exit 1"), max_restarts=3)) == code
-    assert (tmp_path / "runs").read_text() == "run\n"
+    assert (tmp_path / "runs").exists() == (moment == "say")
 
 
 class TestHosts:
