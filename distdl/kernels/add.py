@@ -1,4 +1,4 @@
-"""The sum of two arrays, element by element; NumPy has it for other types and small ones."""
+"""The sum of two arrays, element by element; NumPy has it for other types."""
 
 import numpy as np
 
@@ -13,9 +13,10 @@ def _add_vectors(a: np.ndarray, b: np.ndarray, y: np.ndarray) -> None:
 
 @kernel(reference=_add_vectors, types=("float32",))
 def add_vectors(a, b, y):  # type: ignore[no-untyped-def]
-    """y = a + b; flat arrays."""
+    """y = a + b, where y may be a; flat arrays."""
     whole = y.size - y.size % LANES
-    streamed = is_streamed(y)
+    # In place, the cache holds already what is to be written.
+    streamed = is_streamed(y) and y.ctypes.data != a.ctypes.data
     for i in range(0, whole, LANES):
         write(y, i, add(load(a, i), load(b, i)), LANES, streamed)
     for i in range(whole, y.size):

@@ -6,17 +6,11 @@ the next barrier overwrites nothing that others may still look at, and who is at
 have left this one.
 """
 
-from typing import Any
-
-from numba.core import types
-
 from .registry import helper, raw_kernel
-from .spin import look, pause, tell
+from .spin import look, pause, sched_yield, tell
 
 LINE = 8
 """Flags, int64, in a cache line."""
-
-_sched_yield: Any = types.ExternalFunction("sched_yield", types.int32())
 
 
 @helper
@@ -33,7 +27,7 @@ def _are_here(flags, mine, half, number, looks, turns):  # type: ignore[no-untyp
                 if turns == 0:
                     return False
                 left = looks
-                _sched_yield()
+                sched_yield()
     return True
 
 

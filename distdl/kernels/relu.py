@@ -32,12 +32,12 @@ def relu_vectors(x, y):  # type: ignore[no-untyped-def]
     finish_writing(streamed)
 
 
-def _relu_backward(y: np.ndarray, dy: np.ndarray, slope: float, dx: np.ndarray) -> None:
+def _relu_backward(slope: float, y: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
     dx[...] = np.where(y > 0, dy, dy * dy.dtype.type(slope) if slope else 0)
 
 
 @kernel(reference=_relu_backward)
-def relu_backward(y, dy, slope, dx):  # type: ignore[no-untyped-def]
+def relu_backward(slope, y, dy, dx):  # type: ignore[no-untyped-def]
     """dx = dy where y > 0, else slope * dy, and 0 for a slope of 0 whatever dy is; flat arrays."""
     below, zero_below = dy.dtype.type(slope), slope == 0
     for i in range(y.size):

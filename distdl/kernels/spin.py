@@ -3,12 +3,13 @@
 import platform
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from .compile import jit
 from .simd import element_address, intrinsic
+
+sched_yield: Any = types.ExternalFunction("sched_yield", types.int32())
+"""Let others run on this core."""
 
 _HAS_PAUSE = platform.machine() in ("x86_64", "AMD64")
 
@@ -45,19 +46,3 @@ def pause(typing: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), generate
-
-
-@jit
-def changes(count: np.ndarray, seen: int, looks: int, rest: int) -> bool:
-    """Look at count[0], an int64, up to so many times, and return whether it was anything but `seen`.
-
-    It then rests for as long as so many looks take: who has changed it still holds the interpreter's lock for some
-    microseconds, and a thread that meets a lock that is held is put to sleep for some ten.
-    """
-    for _ in range(looks):
-        if look(count, 0) != seen:
-            for _ in range(rest):
-                pause()
-            return True
-        pause()
-    return False

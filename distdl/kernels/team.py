@@ -3,22 +3,24 @@
 These are cut into neighbouring parts, one for each thread, and what the parts give is put together in their order:
 sums depend on how many threads there are (and so on how they are cut), nothing on which is faster.
 
-A step has a hundred and more parts to hand over, of some ten microseconds each. So threads that wait look
-for a while before they sleep (`spin.py`).
+A step has a hundred and more parts to hand over, of some ten microseconds each. So the caller prepares all parts, and
+hands kernels' calls, not Python's, to threads that look for them in compiled code (`handover.py`); who has looked in
+vain for a while sleeps.
 """
 
 import atexit
-import functools
+import contextlib
 import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ..core import threads
-from .spin import changes
+from . import handover
+from .scratch import scratch
 
 Result = TypeVar("Result")
 
@@ -31,40 +33,74 @@ MEMORY_BOUND = 16
 # How often to look before going to sleep: about a quarter of a millisecond.
 _LOOKS = 1 << 13
 
-# How long to rest before taking the interpreter's lock, in looks: until the caller is in its own part's kernel
-# (about ten microseconds), and until a worker waits again.
-_REST_OF_WORKER, _REST_OF_CALLER = 300, 150
+# After so many times as many looks the caller, who does not sleep, sees to signals.
+_TURNS = 100
 
 
-def size() -> int:
-    """Return how many threads work for this rank."""
-    return threads.current()
+class Part:
+    """What one thread does.
+
+    Attributes:
+        slice: which of all that is cut.
+    """
+
+    def __init__(self, part: slice, number: int, worker: "_Worker | None" = None):
+        self.slice = part
+        self._number = number
+        self._worker = worker
+
+    def call(self, kernel: Callable[..., None], *arguments: Any) -> None:
+        """Have the thread call a kernel, after earlier ones; what it gives is there when `each_part` returns."""
+        if self._worker is None:
+            kernel(*arguments)
+        else:
+            self._worker.call(kernel, arguments)
+
+    def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Return working memory that no other part has, see `scratch`."""
+        return scratch(name, shape, dtype, self._number)
 
 
-def each_part(function: Callable[[slice], Result], count: int, cost: int, are_summed: bool = False) -> list[Result]:
-    """Call `function` on the parts of range(count), at the same time, and return its results in their order.
+def each_part(function: Callable[[Part], Result], count: int, cost: int, are_summed: bool = False) -> list[Result]:
+    """Call `function` for the parts of range(count), and return its results in their order, when all calls are done.
 
     Args:
-        function: must let go of the interpreter lock for most of its time, as kernels do.
+        function: runs here, and calls kernels by `Part.call`; they run at the same time.
         count: what is to be cut; 0 gives one empty part.
         cost: multiplications, or the like, for each of `count`: small parts are not worth waking a thread.
         are_summed: results are added up, so that bits depend on how many parts there are: in reproducible mode one.
 
     Raises:
-        Exception: that of the first part that failed, after all have ended.
+        RuntimeError: a kernel has failed in another thread.
     """
-    team = 1 if are_summed and threads.sums_are_fixed() else size()
-    number = max(1, min(team, count, count * cost // _WORTH_A_THREAD))
+    most = 1 if are_summed and threads.sums_are_fixed() else _told or threads.current()
+    if not _told:
+        most = min(most, count * cost // _WORTH_A_THREAD)
+    number = max(1, min(most, count))
     if number == 1:
-        return [function(slice(0, count))]
+        return [function(Part(slice(0, count), 0))]
     parts = _cut(count, number)
     # The team works for one thread at a time; another one does its parts alone, which gives the same.
     if not _team.turn.acquire(blocking=False):
-        return [function(part) for part in parts]
+        return [function(Part(part, 0)) for part in parts]
     try:
         return _team.work(function, parts)
     finally:
         _team.turn.release()
+
+
+@contextlib.contextmanager
+def shared_by(number: int) -> Iterator[None]:
+    """Let so many threads share all that can be shared meanwhile, however small it is."""
+    global _told
+    before, _told = _told, number
+    try:
+        yield
+    finally:
+        _told = before
+
+
+_told: int | None = None
 
 
 def _cut(count: int, parts: int) -> list[slice]:
@@ -72,78 +108,61 @@ def _cut(count: int, parts: int) -> list[slice]:
     return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
-class _Count:
-    """A number that one thread raises while another waits for it to change, and then rests for some looks."""
-
-    def __init__(self, rest: int) -> None:
-        self._rest = rest
-        self._count = np.zeros(1, np.int64)
-        self._is_asleep = False
-        self._awake = threading.Event()
-
-    def increase(self) -> None:
-        self._count[0] += 1
-        if self._is_asleep:
-            self._awake.set()
-
-    def wait(self, seen: int) -> None:
-        if changes(self._count, seen, _LOOKS, self._rest):
-            return
-        self._is_asleep = True
-        self._awake.clear()
-        # Raised before it was known that somebody sleeps, the number has changed by now.
-        while self._count[0] == seen:
-            self._awake.wait()
-        self._is_asleep = False
-
-
 class _Worker:
-    """A thread that runs one task after another."""
+    """A thread that makes one call after another."""
 
     def __init__(self) -> None:
-        self._given, self._done = _Count(_REST_OF_WORKER), _Count(_REST_OF_CALLER)
-        self._tasks = 0
-        self._task: Callable[[], Any] | None = None
-        self._result: Any = None
-        self._error: BaseException | None = None
+        self._box = handover.new_box()
+        # What lies in the box must live until it is done, even if the caller is interrupted.
+        self._calls: list[Any] = []
+        self._is_asleep = self._is_over = False
+        self._awake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="distdl-team", daemon=True)
         self._thread.start()
 
-    def start(self, task: Callable[[], Any]) -> None:
-        """Begin a task; the one before must be done."""
-        self._task = task
-        self._given.increase()
+    def call(self, kernel: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        """Give the thread a call."""
+        if len(self._calls) == handover.CALLS:
+            self.wait()
+        self._calls.append((kernel, arguments))
+        handover.give(self._box, kernel, arguments)
+        self._wake()
 
-    def wait(self) -> BaseException | None:
-        """Wait for the task, and return what it has raised."""
-        self._done.wait(self._tasks)
-        self._tasks += 1
-        return self._error
+    def wait(self) -> None:
+        """Wait until all calls are done."""
+        while not handover.is_done(self._box, _LOOKS, _TURNS):
+            # An interrupted `call` may not have come to it.
+            self._wake()
+        self._calls.clear()
 
-    def take(self) -> Any:
-        """Return the result of the task, and keep nothing of it."""
-        result, self._result = self._result, None
-        return result
+    def has_failed(self) -> bool:
+        """Say whether a call has failed since this was last asked."""
+        failed, self._box[handover.FAILED] = self._box[handover.FAILED], 0
+        return bool(failed)
+
+    def leave(self) -> None:
+        """Have the thread end when the call that it is at is done."""
+        self._is_over = True
+        self._awake.set()
 
     def stop(self) -> None:
         """End the thread."""
-        self._given.increase()
+        self.leave()
         self._thread.join()
 
+    def _wake(self) -> None:
+        if self._is_asleep:
+            self._awake.set()
+
     def _run(self) -> None:
-        for number in itertools.count():
-            self._given.wait(number)
-            task, self._task = self._task, None
-            if task is None:
-                return
-            self._error = None
-            try:
-                self._result = task()
-            except BaseException as error:
-                self._error = error
-            # It may hold arrays.
-            del task
-            self._done.increase()
+        while not self._is_over:
+            handover.serve(self._box, _LOOKS)
+            self._is_asleep = True
+            self._awake.clear()
+            # Given before it was known that somebody sleeps, a call is there by now.
+            while handover.is_empty(self._box) and not self._is_over:
+                self._awake.wait()
+            self._is_asleep = False
 
 
 class _Team:
@@ -153,33 +172,36 @@ class _Team:
         self.turn = threading.Lock()
         self._workers: list[_Worker] = []
 
-    def work(self, function: Callable[[slice], Result], parts: list[slice]) -> list[Result]:
-        """Call the function on all parts, and on the first here."""
+    def work(self, function: Callable[[Part], Result], parts: list[slice]) -> list[Result]:
+        """Call the function for all parts, the first of which is done here."""
         while len(self._workers) < len(parts) - 1:
             self._workers.append(_Worker())
         workers = self._workers[: len(parts) - 1]
-        for worker, part in zip(workers, parts[1:], strict=True):
-            worker.start(functools.partial(function, part))
         try:
-            first = function(parts[0])
+            others = [function(Part(parts[i], i, worker)) for i, worker in enumerate(workers, 1)]
+            first = function(Part(parts[0], 0))
         finally:
             # Workers write to memory that the caller may drop.
-            errors = self._wait(workers)
-        for error in errors:
-            if error is not None:
-                raise error
-        return [first, *(worker.take() for worker in workers)]
+            self._wait(workers)
+        # All are asked: what one has failed is not to be told of the next work.
+        failed = [worker.has_failed() for worker in workers]
+        if any(failed):
+            raise RuntimeError("a kernel failed in a thread of its own; with one thread it says why")
+        return [first, *others]
 
-    def _wait(self, workers: list[_Worker]) -> list[BaseException | None]:
+    def _wait(self, workers: list[_Worker]) -> None:
         try:
-            return [worker.wait() for worker in workers]
+            for worker in workers:
+                worker.wait()
         except BaseException:
             # Interrupted while workers still run: the next call gets others.
+            for worker in self._workers:
+                worker.leave()
             self._workers = []
             raise
 
     def stop(self) -> None:
-        """End all threads; they must have no task."""
+        """End all threads; they must have no calls."""
         for worker in self._workers:
             worker.stop()
         self._workers = []

@@ -9,7 +9,6 @@ import numpy as np
 from ..core import memory
 from ..kernels.add import add_vectors
 from ..kernels.registry import is_dense
-from ..kernels.streaming import is_worth_streaming
 from .broadcast import sum_to
 from .flat import share_flat
 from .registry import op
@@ -32,17 +31,11 @@ def add(a: Any, b: Any) -> Any:
 
 
 def add_to(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Write a + b, arrays of one shape, to `out`; threads share large ones."""
-    if not (a.flags.c_contiguous and b.flags.c_contiguous):
+    """Write a + b, arrays of one shape, to `out`, which may be a; threads share large ones."""
+    if all(array.dtype == np.float32 and is_dense(array) for array in (a, b, out)):
+        share_flat(add_vectors, a, b, out)
+    else:
         np.add(a, b, out=out)
-        return out
-    # In place, the cache holds already what is to be written.
-    streams = (
-        out is not a
-        and is_worth_streaming(out.nbytes)
-        and all(array.dtype == np.float32 and is_dense(array) for array in (a, b, out))
-    )
-    share_flat(add_vectors if streams else np.add, a, b, out)
     return out
 
 

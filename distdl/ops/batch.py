@@ -4,7 +4,7 @@ import numpy as np
 
 from ..core import memory
 from ..kernels import batch_norm, norm
-from ..kernels.team import MEMORY_BOUND, each_part
+from ..kernels.team import MEMORY_BOUND, Part, each_part
 
 Affine = tuple[np.ndarray, np.ndarray]
 
@@ -37,10 +37,11 @@ def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         norm.moments(rows, mean, variance)
         return mean, variance
 
-    def measure(part: slice) -> PartMoments:
+    def measure(part: Part) -> PartMoments:
         room = moments_room(channels)
-        batch_norm.batch_moments(rows[part], *room)
-        return part.stop - part.start, *room[1:]
+        mine = rows[part.slice]
+        part.call(batch_norm.batch_moments, mine, *room)
+        return len(mine), *room[1:]
 
     return join_moments(each_part(measure, count, MEMORY_BOUND * channels, are_summed=True))
 
@@ -61,7 +62,7 @@ def scale(rows: np.ndarray, mean: np.ndarray, factor: np.ndarray, shift: np.ndar
     y = memory.empty(rows.shape, rows.dtype)
     if rows.dtype == np.float32:
         each_part(
-            lambda part: batch_norm.batch_scale(rows[part], mean, factor, shift, relu, y[part]),
+            lambda part: part.call(batch_norm.batch_scale, rows[part.slice], mean, factor, shift, relu, y[part.slice]),
             len(rows),
             MEMORY_BOUND * rows.shape[1],
         )
@@ -82,9 +83,10 @@ def sums(rows: np.ndarray, dy: np.ndarray, mean: np.ndarray, relu: Affine | None
         return pair
     affine = relu or (mean, mean)
 
-    def add_up(part: slice) -> np.ndarray:
+    def add_up(part: Part) -> np.ndarray:
         pair = np.empty((2, channels))
-        batch_norm.batch_sums(rows[part], dy[part], mean, relu is not None, *affine, _work(2 * channels), *pair)
+        mine, work = (rows[part.slice], dy[part.slice], mean), _work(2 * channels)
+        part.call(batch_norm.batch_sums, *mine, relu is not None, *affine, work, *pair)
         return pair
 
     first, *others = each_part(add_up, len(rows), MEMORY_BOUND * channels, are_summed=True)
@@ -114,7 +116,9 @@ class InputGradient:
         x, dy, result = (array.reshape(-1, channels) for array in (self.x, self.dy, dx))
         if x.dtype == np.float32:
             each_part(
-                lambda part: batch_norm.batch_input(x[part], dy[part], self.masked, self.norm, result[part]),
+                lambda part: part.call(
+                    batch_norm.batch_input, x[part.slice], dy[part.slice], self.masked, self.norm, result[part.slice]
+                ),
                 len(x),
                 MEMORY_BOUND * channels,
             )

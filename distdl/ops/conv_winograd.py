@@ -8,7 +8,7 @@ from ..core import memory
 from ..kernels import winograd
 from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
-from ..kernels.team import each_part
+from ..kernels.team import Part, each_part
 from ..kernels.winograd_backward import winograd_backward
 from ..kernels.winograd_forward import winograd_forward
 from ..kernels.winograd_weights import winograd_weight_gradient, winograd_weights
@@ -44,12 +44,12 @@ class Winograd:
         bias = np.zeros(self.g.outputs, np.float32) if b is None else b
         u = self._transform(w)
 
-        def convolve(part: slice) -> PartMoments:
-            room = ending.moments_room()
-            v = scratch("winograd v", (winograd.PLANES + 1, self._plane(48)), np.float32)
-            into = ending.y[part], ending.taps[part]
-            winograd_forward(x[part], u, bias, ending.relu, self.g.before, v, _lines(), *into, *room)
-            return (part.stop - part.start) * self.g.out[0] * self.g.out[1], *room[1:]
+        def convolve(part: Part) -> PartMoments:
+            room, images = ending.moments_room(), x[part.slice]
+            v = part.scratch("winograd v", (winograd.PLANES + 1, self._plane(48)), np.float32)
+            into = ending.y[part.slice], ending.taps[part.slice]
+            part.call(winograd_forward, images, u, bias, ending.relu, self.g.before, v, _lines(part), *into, *room)
+            return len(images) * self.g.out[0] * self.g.out[1], *room[1:]
 
         ending.join_moments(each_part(convolve, len(x), self.g.cost))
         return ending.y
@@ -64,36 +64,38 @@ class Winograd:
         # The adjoint takes the weights with inputs and outputs exchanged.
         u = self._transform(w, exchanged=True) if dx is not False else no_weights
 
-        def differentiate(part: slice) -> tuple[np.ndarray | None, np.ndarray]:
+        def differentiate(part: Part) -> tuple[np.ndarray | None, np.ndarray]:
+            mine = part.slice
             du = no_weights
             if dw is not None:
                 size = winograd.plane_size(g.inputs, _whole(g.outputs))
-                du = scratch("winograd du", (winograd.PLANES, size), np.float32)
+                du = part.scratch("winograd du", (winograd.PLANES, size), np.float32)
             plane = self._plane(self._block())
             image = g.out[0] * g.out[1] * g.outputs if ending.norm.size else 0
-            planes = [scratch(f"winograd {name}", (winograd.PLANES, plane), np.float32) for name in ("v", "m")]
+            planes = [part.scratch(f"winograd {name}", (winograd.PLANES, plane), np.float32) for name in ("v", "m")]
             db = np.empty(_whole(g.outputs), np.float32)
-            winograd_backward(
-                x[part],
-                dy[part],
-                ending.y[part],
+            part.call(
+                winograd_backward,
+                x[mine],
+                dy[mine],
+                ending.y[mine],
                 ending.relu,
                 ending.norm,
-                ending.taps[part],
+                ending.taps[mine],
                 u,
                 g.before,
                 *planes,
-                _lines(),
-                scratch("winograd image", (image,), np.float32),
+                _lines(part),
+                part.scratch("winograd image", (image,), np.float32),
                 adds,
-                gradient[part] if dx is not False else empty,
+                gradient[mine] if dx is not False else empty,
                 du,
                 db,
             )
             if dw is None:
                 return None, db
-            own = dw if part.start == 0 else memory.empty(dw.shape, np.float32)
-            winograd_weight_gradient(du, _lines(), own)
+            own = dw if mine.start == 0 else memory.empty(dw.shape, np.float32)
+            part.call(winograd_weight_gradient, du, _lines(part), own)
             return own, db
 
         db = add_parts(each_part(differentiate, len(x), 2 * self.g.cost, are_summed=True))
@@ -119,13 +121,14 @@ class Winograd:
             inputs, outputs = outputs, inputs
         u = scratch("winograd u", (winograd.PLANES, winograd.plane_size(inputs, _whole(outputs))), np.float32)
 
-        def transform(panels: slice) -> None:
-            block = scratch("winograd block", (9 * LANES * LANES,), np.float32)
-            winograd_weights(w, exchanged, (panels.start, panels.stop), _lines(), block, u)
+        def transform(part: Part) -> None:
+            block = part.scratch("winograd block", (9 * LANES * LANES,), np.float32)
+            panels = part.slice.start, part.slice.stop
+            part.call(winograd_weights, w, exchanged, panels, _lines(part), block, u)
 
         each_part(transform, _whole(outputs) // LANES, _TRANSFORM * inputs * LANES)
         return u
 
 
-def _lines() -> np.ndarray:
-    return scratch("winograd lines", (winograd.SPAN * winograd.PLANES * LANES,), np.float32)
+def _lines(part: Part) -> np.ndarray:
+    return part.scratch("winograd lines", (winograd.SPAN * winograd.PLANES * LANES,), np.float32)

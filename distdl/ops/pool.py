@@ -47,13 +47,15 @@ def max_pool2d(x: np.ndarray, *, kernel: Pair, stride: Pair, padding: Pair = (0,
     is_single = x.dtype == np.float32
     tap = memory.empty(y.shape, np.float32 if is_single else np.int32)
     forward = pool_vectors.max_pool_vectors if is_single else pool.max_pool_forward
-    _share(lambda x, y, tap: forward(x, kernel, stride, padding, y, tap), x, y, tap)
+    _share(lambda part, x, y, tap: part.call(forward, x, kernel, stride, padding, y, tap), x, y, tap)
     shape = x.shape
 
     def backward(dy: np.ndarray) -> np.ndarray:
         dx = memory.empty(shape, dy.dtype)
         gather = pool_vectors.max_pool_vectors_backward if is_single else pool.max_pool_backward
-        _share(lambda dy, tap, dx: gather(dy, tap, kernel, stride, padding, dx), dense(dy), tap, dx)
+        _share(
+            lambda part, *arrays: part.call(gather, *arrays[:2], kernel, stride, padding, arrays[2]), dense(dy), tap, dx
+        )
         return dx
 
     return y, backward
@@ -62,21 +64,21 @@ def max_pool2d(x: np.ndarray, *, kernel: Pair, stride: Pair, padding: Pair = (0,
 def _halve(x: np.ndarray, y: np.ndarray) -> Any:
     """Return result and gradient of windows that halve the image."""
     taps = memory.empty(y.shape, np.float32)
-    _share(halving.halve_forward, x, y, taps)
+    _share(lambda part, *arrays: part.call(halving.halve_forward, *arrays), x, y, taps)
     shape = x.shape
 
     def backward(dy: np.ndarray) -> np.ndarray:
         dx = memory.empty(shape, np.float32)
-        _share(halving.halve_backward, dense(dy), taps, dx)
+        _share(lambda part, *arrays: part.call(halving.halve_backward, *arrays), dense(dy), taps, dx)
         return dx
 
     return y, backward
 
 
 def _share(function: Callable[..., None], *arrays: np.ndarray) -> None:
-    """Call a kernel of arrays of images; threads share them."""
+    """Let threads share arrays of images: `function` is called with a part of the work, and its images."""
     cost = 8 * max(array[0].size for array in arrays) if len(arrays[0]) else 0
-    each_part(lambda part: function(*(array[part] for array in arrays)), len(arrays[0]), cost)
+    each_part(lambda part: function(part, *(array[part.slice] for array in arrays)), len(arrays[0]), cost)
 
 
 def _mean_of(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray) -> Any:
@@ -84,13 +86,13 @@ def _mean_of(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.n
     y = memory.empty((x.shape[0], len(rows), len(columns), x.shape[3]), x.dtype)
     is_single = x.dtype == np.float32
     forward = pool_vectors.mean_pool_vectors if is_single else pool.mean_pool_forward
-    _share(lambda x, y: forward(x, rows, columns, divisor, y), dense(x), y)
+    _share(lambda part, x, y: part.call(forward, x, rows, columns, divisor, y), dense(x), y)
     shape = x.shape
 
     def backward(dy: np.ndarray) -> np.ndarray:
         dx = memory.empty(shape, dy.dtype)
         gather = pool_vectors.mean_pool_vectors_backward if is_single else pool.mean_pool_backward
-        _share(lambda dy, dx: gather(dy, rows, columns, divisor, dx), dense(dy), dx)
+        _share(lambda part, dy, dx: part.call(gather, dy, rows, columns, divisor, dx), dense(dy), dx)
         return dx
 
     return y, backward

@@ -6,10 +6,9 @@ import numpy as np
 
 from ..core import memory
 from ..kernels import gemm
-from ..kernels.scratch import scratch
 from ..kernels.simd import LANES
 from ..kernels.sums import column_sums
-from ..kernels.team import each_part
+from ..kernels.team import Part, each_part
 from ..kernels.tiles import PANELS, ROWS
 
 
@@ -17,7 +16,11 @@ def product(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: n
     """Write x w + b, at least 0 if `relu`, to y; x (rows, inputs), w (inputs, outputs), b (outputs,)."""
     if x.dtype == np.float32:
         bias = np.zeros(w.shape[1], np.float32) if b is None else np.ascontiguousarray(b)
-        _each_part(lambda part: gemm.linear_forward(x, w, bias, relu, part, _panel(w.shape[0]), y), w.shape[1], x.size)
+
+        def multiply(part: Part, columns: gemm.Part) -> None:
+            part.call(gemm.linear_forward, x, w, bias, relu, columns, _panel(part, w.shape[0]), y)
+
+        _each_part(multiply, w.shape[1], x.size)
         return y
     np.matmul(x, w, out=y)
     if b is not None:
@@ -29,7 +32,11 @@ def input_gradient(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Return dy w'."""
     dx = memory.empty((len(dy), w.shape[0]), dy.dtype)
     if dy.dtype == np.float32:
-        _each_part(lambda part: gemm.linear_input_gradient(dy, w, part, _panel(w.shape[1]), dx), w.shape[0], dy.size)
+
+        def multiply(part: Part, columns: gemm.Part) -> None:
+            part.call(gemm.linear_input_gradient, dy, w, columns, _panel(part, w.shape[1]), dx)
+
+        _each_part(multiply, w.shape[0], dy.size)
         return dx
     return np.matmul(dy, w.T, out=dx)
 
@@ -39,10 +46,10 @@ def weight_gradient(x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
     if dy.dtype == np.float32 and dw.flags.c_contiguous:
         extents = -(-dw.shape[1] // LANES), gemm.DEPTH + 1, LANES
 
-        def multiply(part: gemm.Part) -> None:
-            panels = scratch("linear gradients", extents, np.float32)
-            strip = scratch("linear strip", (gemm.DEPTH * ROWS + LANES,), np.float32)
-            gemm.linear_weight_gradient(x, dy, part, panels, strip, dw)
+        def multiply(part: Part, rows: gemm.Part) -> None:
+            panels = part.scratch("linear gradients", extents, np.float32)
+            strip = part.scratch("linear strip", (gemm.DEPTH * ROWS + LANES,), np.float32)
+            part.call(gemm.linear_weight_gradient, x, dy, rows, panels, strip, dw)
 
         _each_part(multiply, dw.shape[0], dy.size)
     else:
@@ -59,12 +66,14 @@ def relu_gradient(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return masked, total
 
 
-def _panel(depth: int) -> np.ndarray:
-    return scratch("linear weights", (PANELS, -(-depth // LANES) * LANES, LANES), np.float32)
+def _panel(part: Part, depth: int) -> np.ndarray:
+    return part.scratch("linear weights", (PANELS, -(-depth // LANES) * LANES, LANES), np.float32)
 
 
-def _each_part(multiply: Callable[[gemm.Part], None], count: int, cost: int) -> None:
+def _each_part(multiply: Callable[[Part, gemm.Part], None], count: int, cost: int) -> None:
     """Let threads share `count` columns or rows, by whole vectors; each costs `cost` multiplications."""
     each_part(
-        lambda part: multiply((part.start * LANES, min(part.stop * LANES, count))), -(-count // LANES), cost * LANES
+        lambda part: multiply(part, (part.slice.start * LANES, min(part.slice.stop * LANES, count))),
+        -(-count // LANES),
+        cost * LANES,
     )

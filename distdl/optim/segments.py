@@ -60,7 +60,9 @@ class Segments:
             kernel: called with addresses, edges, like, the part of all values (start, stop), and the options.
         """
         each_part(
-            lambda part: kernel(self.addresses, self.edges, self.like, (part.start, part.stop), *options),
+            lambda part: part.call(
+                kernel, self.addresses, self.edges, self.like, (part.slice.start, part.slice.stop), *options
+            ),
             int(self.edges[-1]),
             MEMORY_BOUND,
         )

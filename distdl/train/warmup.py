@@ -15,12 +15,10 @@ from .. import nn, optim
 from ..autograd import Parameter, Tensor, no_grad
 from ..comm import SerialCommunicator
 from ..comm.node_barrier import EAGER, NodeBarrier, SmallRoom, barrier_bytes
-from ..core import memory
 from ..kernels.cache import cache_directory
 from ..kernels.compile import compiled
 from ..kernels.registry import KERNELS
-from ..kernels.streaming import LEAST_BYTES
-from ..ops.arithmetic import add_to
+from ..kernels.team import shared_by
 from ..parallel import compression
 
 F = nn.functional
@@ -55,12 +53,13 @@ def warm_up() -> Report:
     """Compile what training in float32 needs, or find it in the cache; starts no MPI."""
     start, before = time.monotonic(), len(compiled)
     rng = np.random.default_rng(0)
-    for model, shape in _models():
-        for update in _updates():
-            _train(model, rng.standard_normal((_ROWS, *shape)).astype(np.float32), update)
-    for loss in _losses(rng):
-        loss.backward()
-    _add_large()
+    # What hands kernels to other threads is compiled, too; the kernels are the same.
+    with shared_by(2):
+        for model, shape in _models():
+            for update in _updates():
+                _train(model, rng.standard_normal((_ROWS, *shape)).astype(np.float32), update)
+        for loss in _losses(rng):
+            loss.backward()
     for hook in compression.HOOKS.values():
         _reduce(hook())
     _reduce_on_node()
@@ -85,13 +84,6 @@ def _train(model: nn.Module, x: np.ndarray, make_optimizer: Callable[[list[Param
         optimizer.step()
     with no_grad():
         model.eval()(Tensor(x))
-
-
-def _add_large() -> None:
-    """Add up what is too large for the caches."""
-    large = memory.empty((LEAST_BYTES // 4,), np.float32)
-    large.fill(0)
-    add_to(large, large, memory.empty(large.shape, large.dtype))
 
 
 def _reduce(hook: compression.Hook) -> None:

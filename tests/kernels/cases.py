@@ -43,7 +43,7 @@ def relu_forward(rng: Generator, dtype: Any) -> Draw:
 def relu_backward(rng: Generator, dtype: Any) -> Draw:
     for size in SIZES:
         for slope in (0.0, 0.1, -0.5):
-            yield normal(rng, dtype, size), normal(rng, dtype, size), slope, np.empty(size, dtype)
+            yield slope, normal(rng, dtype, size), normal(rng, dtype, size), np.empty(size, dtype)
 
 
 @case

@@ -86,7 +86,7 @@ def test_threads_get_any_part_of_the_values(rule, cuts, monkeypatch):
 
     def work(function, count, cost):
         for edges in itertools.pairwise([0, *cuts, count]):
-            function(slice(*edges))
+            function(team.Part(slice(*edges), 0))
             handed_out.append(edges)
 
     monkeypatch.setattr(segments, "each_part", work)

@@ -31,12 +31,13 @@ print(compiled)
 """
 
 
-def test_training_compiles_nothing_after_it():
-    """After a warm-up, a process that trains finds all kernels on disk."""
+@pytest.mark.parametrize("count", [1, 2])
+def test_training_compiles_nothing_after_it(count):
+    """After a warm-up, a process that trains, with one thread or several, finds all kernels on disk."""
     assert warm_up().directory
     done = subprocess.run(
         [sys.executable, "-c", STEP],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "DISTDL_NUM_THREADS": str(count)},
         capture_output=True,
         text=True,
         check=True,
