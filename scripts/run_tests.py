@@ -93,6 +93,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one process and two ranks only, no coverage floor")
     options = parser.parse_args()
+    # So that a stage, which is a session of its own, ends with this.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     for stale in glob.glob(str(ROOT / ".coverage*")):
         os.remove(stale)
     bare = [sys.executable, "-m"]

@@ -27,7 +27,7 @@ KILL_SECONDS = 5.0
 _NEWS = re.compile(rb"distdl: (rank \d+ of \d+ on .*)")
 _EXCEPTION = re.compile(rb"([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning)(?::.*)?)$")
 
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,18 @@ class Attempt:
         self._job: subprocess.Popen[bytes] | None = None
         self._early: list[int] = []
 
-    def run(self) -> Outcome:
-        """Run to the end, and return how it was. Called on a main thread signals are passed on."""
+    def run(self, told: Sequence[int] = ()) -> Outcome:
+        """Run to the end, and return how it was. Called on a main thread signals are passed on.
+
+        Args:
+            told: signals that came when there was nothing yet to pass them on to.
+        """
         started, start = time.time(), time.monotonic()
         # A signal that found no handler while mpiexec starts would end this process, and leave the job behind.
-        restore = handle(FORWARDED, self._forward)
+        restore = handle(forwarded(), self._forward)
         try:
+            for number in told:
+                self._forward(number, None)
             job = self._start()
             assert job.stderr is not None
             relay = threading.Thread(target=self._relay, args=(job.stderr,), daemon=True)
@@ -154,7 +160,7 @@ class Attempt:
         if number == signal.SIGINT:
             self._end_soon()
             # A terminal sends Ctrl-C to mpiexec itself; a second one would make it abort at once.
-            if sys.stdin is not None and sys.stdin.isatty():
+            if self._job is not None and sys.stdin is not None and sys.stdin.isatty():
                 return
         if number == signal.SIGTERM and self._family == "openmpi":
             # Its mpiexec kills the ranks on SIGTERM; SIGUSR1 it passes on, and means the same to a fit.
@@ -200,6 +206,11 @@ class Attempt:
                         os.kill(process, signal.SIGKILL)
                 return
             time.sleep(LOOK_SECONDS)
+
+
+def forwarded() -> list[signal.Signals]:
+    """Return the signals that are passed on: all but SIGHUP under nohup, which is to hear nothing of it."""
+    return [number for number in _FORWARDED if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
 
 
 def say(text: str) -> None:

@@ -19,7 +19,7 @@ from ..core.errors import LaunchError
 from ..core.exit_codes import INTERRUPTED, REQUEUE, USAGE
 from ..core.files import StrPath
 from ..core.signals import handle
-from .attempt import FORWARDED, Attempt, Outcome, say
+from .attempt import Attempt, Outcome, forwarded, say
 from .checks.allocation import allocation
 from .hosts import Host, read_hosts
 from .launch import exported, find_mpi, find_mpiexec, launch_command
@@ -117,7 +117,7 @@ def supervise(job: Job) -> int:
         LaunchError: too few hosts can be reached from the start.
     """
     told: list[int] = []
-    restore = handle(FORWARDED, lambda number, frame: told.append(number))
+    restore = handle(forwarded(), lambda number, frame: told.append(number))
     try:
         return _supervise(job, told)
     finally:
@@ -141,7 +141,7 @@ def _supervise(job: Job, told: list[int]) -> int:
             words = launch_command(
                 ranks, job.mpiexec, job.family, job.command, hosts, job.remote_shell, exported(job.environment)
             )
-            outcome = Attempt(words, job.family, job.environment, job.end_timeout).run()
+            outcome = Attempt(words, job.family, job.environment, job.end_timeout).run(told)
         outcomes.append(outcome)
         if not _is_death(outcome) or len(outcomes) > job.max_restarts:
             break

@@ -11,14 +11,14 @@ from .simd import LANES, LOWEST, add, fill, store, transpose, where_positive, ze
 from .sums import BLOCK
 from .tiles import PANELS, ROWS, get, outer_products, panels_from, products, put
 
-Part = tuple[int, int]
+Range = tuple[int, int]
 
 # Rows that weight gradients sum in one go: longer float32 sums drift.
 DEPTH = 512
 
 
 def _linear_forward(
-    x: np.ndarray, w: np.ndarray, bias: np.ndarray, relu: bool, part: Part, packed: np.ndarray, y: np.ndarray
+    x: np.ndarray, w: np.ndarray, bias: np.ndarray, relu: bool, part: Range, packed: np.ndarray, y: np.ndarray
 ) -> None:
     columns = slice(*part)
     y[:, columns] = x @ w[:, columns] + bias[columns]
@@ -58,7 +58,7 @@ def linear_forward(x, w, bias, relu, part, packed, y):  # type: ignore[no-untype
         )  # fmt: skip
 
 
-def _linear_input_gradient(dy: np.ndarray, w: np.ndarray, part: Part, packed: np.ndarray, dx: np.ndarray) -> None:
+def _linear_input_gradient(dy: np.ndarray, w: np.ndarray, part: Range, packed: np.ndarray, dx: np.ndarray) -> None:
     dx[:, slice(*part)] = dy @ w[slice(*part)].T
 
 
@@ -86,7 +86,7 @@ def linear_input_gradient(dy, w, part, packed, dx):  # type: ignore[no-untyped-d
 
 
 def _linear_weight_gradient(
-    x: np.ndarray, dy: np.ndarray, part: Part, packed: np.ndarray, strip: np.ndarray, dw: np.ndarray
+    x: np.ndarray, dy: np.ndarray, part: Range, packed: np.ndarray, strip: np.ndarray, dw: np.ndarray
 ) -> None:
     dw[slice(*part)] = x[:, slice(*part)].T @ dy
 

@@ -51,6 +51,9 @@ def _put(typing: Any, box: Any, place: Any, number: Any, address: Any, arguments
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array, place, number, address, packed = args
         values = ir.LiteralStructType([context.get_value_type(kind) for kind in kinds])
+        for kind in kinds:
+            if not isinstance(kind, types.Array) and context.data_model_manager[kind].contains_nrt_meminfo():
+                raise NumbaError(f"an argument of type {kind} owns memory, and cannot be handed over")
         if context.get_abi_sizeof(values) > 8 * (_CALL - _WORDS):
             raise NumbaError(f"{len(kinds)} arguments do not fit into a box")
         known = builder.gep(_table(builder.module), [ir.Constant(_WORD, 0), number])

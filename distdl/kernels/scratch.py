@@ -30,6 +30,11 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any, part: int = 0) -> np.
     return array
 
 
+def forget() -> None:
+    """Let go of this thread's arrays: somebody may still write to them."""
+    _local.buffers, _local.arrays = {}, {}
+
+
 def _look(name: str, part: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Return an array that looks at the buffer of this name, which grows when it must."""
     size = math.prod(shape)

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..core import threads
 from . import handover
-from .scratch import scratch
+from .scratch import forget, scratch
 
 Result = TypeVar("Result")
 
@@ -35,6 +35,9 @@ _LOOKS = 1 << 13
 
 # After so many times as many looks the caller, who does not sleep, sees to signals.
 _TURNS = 100
+
+# One that was left behind in a kernel is not waited for longer.
+_SECONDS_TO_END = 10
 
 
 class Part:
@@ -115,6 +118,7 @@ class _Worker:
         self._box = handover.new_box()
         # What lies in the box must live until it is done, even if the caller is interrupted.
         self._calls: list[Any] = []
+        self._held: Any = None
         self._is_asleep = self._is_over = False
         self._awake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="distdl-team", daemon=True)
@@ -140,15 +144,20 @@ class _Worker:
         failed, self._box[handover.FAILED] = self._box[handover.FAILED], 0
         return bool(failed)
 
-    def leave(self) -> None:
-        """Have the thread end when the call that it is at is done."""
+    def leave(self, held: Any = None) -> None:
+        """Have the thread end when the calls that it is at are done; what they need is held as long."""
+        self._held = held
         self._is_over = True
         self._awake.set()
 
+    def is_alive(self) -> bool:
+        """Say whether the thread has not ended."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """End the thread."""
-        self.leave()
-        self._thread.join()
+        self.leave(self._held)
+        self._thread.join(_SECONDS_TO_END)
 
     def _wake(self) -> None:
         if self._is_asleep:
@@ -158,9 +167,11 @@ class _Worker:
         while not self._is_over:
             handover.serve(self._box, _LOOKS)
             self._is_asleep = True
-            self._awake.clear()
-            # Given before it was known that somebody sleeps, a call is there by now.
-            while handover.is_empty(self._box) and not self._is_over:
+            while True:
+                self._awake.clear()
+                # Given before it was known that somebody sleeps, a call is there by now.
+                if self._is_over or not handover.is_empty(self._box):
+                    break
                 self._awake.wait()
             self._is_asleep = False
 
@@ -171,6 +182,7 @@ class _Team:
     def __init__(self) -> None:
         self.turn = threading.Lock()
         self._workers: list[_Worker] = []
+        self._left: list[_Worker] = []
 
     def work(self, function: Callable[[Part], Result], parts: list[slice]) -> list[Result]:
         """Call the function for all parts, the first of which is done here."""
@@ -182,29 +194,31 @@ class _Team:
             first = function(Part(parts[0], 0))
         finally:
             # Workers write to memory that the caller may drop.
-            self._wait(workers)
-        # All are asked: what one has failed is not to be told of the next work.
-        failed = [worker.has_failed() for worker in workers]
+            self._wait(workers, function)
+            # All are asked, whatever else is wrong: what has failed here is not to be told of the next work.
+            failed = [worker.has_failed() for worker in workers]
         if any(failed):
             raise RuntimeError("a kernel failed in a thread of its own; with one thread it says why")
         return [first, *others]
 
-    def _wait(self, workers: list[_Worker]) -> None:
+    def _wait(self, workers: list[_Worker], function: Callable[[Part], Any]) -> None:
         try:
             for worker in workers:
                 worker.wait()
         except BaseException:
-            # Interrupted while workers still run: the next call gets others.
+            # Interrupted while workers still run: the next call gets others, and working memory that is not theirs.
             for worker in self._workers:
-                worker.leave()
+                worker.leave(function)
+            self._left = [worker for worker in [*self._left, *self._workers] if worker.is_alive()]
             self._workers = []
+            forget()
             raise
 
     def stop(self) -> None:
         """End all threads; they must have no calls."""
-        for worker in self._workers:
+        for worker in [*self._workers, *self._left]:
             worker.stop()
-        self._workers = []
+        self._workers, self._left = [], []
 
 
 _team = _Team()

@@ -31,7 +31,7 @@ def add(a: Any, b: Any) -> Any:
 
 
 def add_to(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Write a + b, arrays of one shape, to `out`, which may be a; threads share large ones."""
+    """Write a + b, arrays of one shape, to `out`, which may be a; threads share large ones of float32."""
     if all(array.dtype == np.float32 and is_dense(array) for array in (a, b, out)):
         share_flat(add_vectors, a, b, out)
     else:

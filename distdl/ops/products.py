@@ -17,7 +17,7 @@ def product(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool, y: n
     if x.dtype == np.float32:
         bias = np.zeros(w.shape[1], np.float32) if b is None else np.ascontiguousarray(b)
 
-        def multiply(part: Part, columns: gemm.Part) -> None:
+        def multiply(part: Part, columns: gemm.Range) -> None:
             part.call(gemm.linear_forward, x, w, bias, relu, columns, _panel(part, w.shape[0]), y)
 
         _each_part(multiply, w.shape[1], x.size)
@@ -33,7 +33,7 @@ def input_gradient(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
     dx = memory.empty((len(dy), w.shape[0]), dy.dtype)
     if dy.dtype == np.float32:
 
-        def multiply(part: Part, columns: gemm.Part) -> None:
+        def multiply(part: Part, columns: gemm.Range) -> None:
             part.call(gemm.linear_input_gradient, dy, w, columns, _panel(part, w.shape[1]), dx)
 
         _each_part(multiply, w.shape[0], dy.size)
@@ -46,7 +46,7 @@ def weight_gradient(x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
     if dy.dtype == np.float32 and dw.flags.c_contiguous:
         extents = -(-dw.shape[1] // LANES), gemm.DEPTH + 1, LANES
 
-        def multiply(part: Part, rows: gemm.Part) -> None:
+        def multiply(part: Part, rows: gemm.Range) -> None:
             panels = part.scratch("linear gradients", extents, np.float32)
             strip = part.scratch("linear strip", (gemm.DEPTH * ROWS + LANES,), np.float32)
             part.call(gemm.linear_weight_gradient, x, dy, rows, panels, strip, dw)
@@ -70,7 +70,7 @@ def _panel(part: Part, depth: int) -> np.ndarray:
     return part.scratch("linear weights", (PANELS, -(-depth // LANES) * LANES, LANES), np.float32)
 
 
-def _each_part(multiply: Callable[[Part, gemm.Part], None], count: int, cost: int) -> None:
+def _each_part(multiply: Callable[[Part, gemm.Range], None], count: int, cost: int) -> None:
     """Let threads share `count` columns or rows, by whole vectors; each costs `cost` multiplications."""
     each_part(
         lambda part: multiply(part, (part.slice.start * LANES, min(part.slice.stop * LANES, count))),

@@ -119,7 +119,7 @@ LISTENING = "trap 'exit 15' TERM; trap 'exit 10' USR1; touch ready; while :; do 
 
 
 @pytest.mark.parametrize(("family", "expected"), [("mpich", 15), ("openmpi", 10)])
-@pytest.mark.parametrize("moment", ["while mpiexec starts", "while it runs"])
+@pytest.mark.parametrize("moment", ["before mpiexec starts", "while it starts", "while it runs"])
 def test_sigterm_reaches_the_ranks(program, tmp_path, monkeypatch, moment, family, expected):
     """As SIGUSR1 under Open MPI, whose mpiexec would kill them; the job is not repeated; handlers are put back."""
     before = signal.getsignal(signal.SIGTERM)
@@ -132,14 +132,30 @@ def test_sigterm_reaches_the_ranks(program, tmp_path, monkeypatch, moment, famil
     class Starting(subprocess.Popen):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, **options)
-            send()
+            if moment == "while it starts":
+                send()
+            while not (tmp_path / "ready").exists():
+                time.sleep(0.01)
 
-    if moment == "while mpiexec starts":
+    if moment == "before mpiexec starts":
+        (tmp_path / "ready").touch()
+        monkeypatch.setattr(supervisor, "exported", lambda environment: (send(), (tmp_path / "ready").unlink(), ())[2])
+    if moment != "while it runs":
         monkeypatch.setattr(subprocess, "Popen", Starting)
     else:
         monkeypatch.setattr(LocalRanks, "wait", lambda self, seconds: send())
     assert supervise(job(program(LISTENING), family=family, max_restarts=3)) == expected
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_nohup_is_heard_by_nobody(program, tmp_path):
+    """What is ignored is not passed on, and the job ignores it, too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert supervise(job(program(f"kill -HUP {os.getpid()}; kill -HUP $$; exit 0"))) == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])

@@ -112,10 +112,12 @@ def test_arrays_are_held_by_nobody_afterwards():
 
 
 def test_what_cannot_be_handed_over_is_refused():
-    """A kernel with a result, and more arguments than a box holds."""
+    """A kernel with a result, more arguments than a box holds, and what holds arrays in itself."""
     box = handover.new_box()
     with pytest.raises(TypeError, match="returns something"):
         handover.give(box, total, (np.ones(3),))
+    with pytest.raises(NumbaError, match="owns memory"):
+        handover.give(box, count_up, ((np.ones(1), np.ones(1)),))
     with pytest.raises(NumbaError, match="40 arguments do not fit"):
         handover.give(box, count_up, (np.ones((1, 1, 1)),) * 40)
     assert handover.is_empty(box)

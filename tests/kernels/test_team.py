@@ -130,14 +130,22 @@ def test_a_kernel_that_fails_in_another_thread_is_told(three):
         assert team.each_part(lambda part: part.slice.start, 9, WORTH) == [0, 3, 6]
 
 
+def test_a_failure_is_told_of_its_own_work_only(three):
+    """Where the caller's own part fails as well, its error is raised, and nothing is left for the next work."""
+    with pytest.raises(ValueError, match="refused"):
+        team.each_part(lambda part: part.call(refuse, np.array([1])), 9, WORTH)
+    assert team.each_part(lambda part: part.slice.start, 9, WORTH) == [0, 3, 6]
+
+
 def test_an_interrupt_leaves_what_still_runs_alone(three, monkeypatch):
     """What it writes to lives as long as that takes, and others take the next work."""
     flag = np.zeros(1, np.int64)
 
     def begin():
-        begun = [np.zeros(1, np.int64) for _ in range(3)]
+        begun, rooms = [np.zeros(1, np.int64) for _ in range(3)], []
 
         def work(part):
+            rooms.append(part.scratch("test interrupt", (16,), np.float32))
             if part.slice.start:
                 part.call(wait_for, flag, begun[part.slice.start // 3])
 
@@ -149,20 +157,21 @@ def test_an_interrupt_leaves_what_still_runs_alone(three, monkeypatch):
         with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
             patch.setattr(handover, "is_done", interrupt)
             team.each_part(work, 9, WORTH)
+        others = team.each_part(lambda part: part.scratch("test interrupt", (16,), np.float32), 9, WORTH)
+        assert not any(np.shares_memory(room, other) for room in rooms for other in others)
         return [weakref.ref(array) for array in begun]
 
-    own, *others = begin()
+    arrays = begin()
     values = np.ones(9, np.int64)
     team.each_part(lambda part: part.call(double, values[part.slice]), 9, WORTH)
     assert (values == 2).all()
     gc.collect()
-    assert own() is None
-    assert [other()[0] for other in others] == [1, 1]
+    assert [array()[0] for array in arrays] == [0, 1, 1]
     flag[0] = 1
     deadline = time.monotonic() + 60
-    while any(other() is not None for other in others) and time.monotonic() < deadline:
+    while any(array() is not None for array in arrays) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert [other() for other in others] == [None, None]
+    assert [array() for array in arrays] == [None] * 3
 
 
 def test_threads_that_have_gone_to_sleep_wake(three):
@@ -196,7 +205,16 @@ def test_two_callers_at_once_get_their_own_results(three):
     assert ends == {value: [value << 20] * 9 for value in (1, 10)}
 
 
-@pytest.mark.parametrize("end", ["", "os._exit(0)", "os.fork() or share()"])
+FORK = """
+child = os.fork()
+if child == 0:
+    share()
+else:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.parametrize("end", ["", "os._exit(0)", FORK])
 def test_a_process_ends_well_while_the_team_waits(end):
     """At once, and without a word; a child of a fork makes a team of its own."""
     script = f"""
