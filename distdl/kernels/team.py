@@ -174,6 +174,8 @@ class _Worker:
                     break
                 self._awake.wait()
             self._is_asleep = False
+        # Who was interrupted waits for nothing any more.
+        self._calls, self._held = [], None
 
 
 class _Team:
