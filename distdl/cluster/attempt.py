@@ -26,7 +26,6 @@ KILL_SECONDS = 5.0
 
 _NEWS = re.compile(rb"distdl: (rank \d+ of \d+ on .*)")
 _EXCEPTION = re.compile(rb"([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning)(?::.*)?)$")
-
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 

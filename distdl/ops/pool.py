@@ -53,9 +53,7 @@ def max_pool2d(x: np.ndarray, *, kernel: Pair, stride: Pair, padding: Pair = (0,
     def backward(dy: np.ndarray) -> np.ndarray:
         dx = memory.empty(shape, dy.dtype)
         gather = pool_vectors.max_pool_vectors_backward if is_single else pool.max_pool_backward
-        _share(
-            lambda part, *arrays: part.call(gather, *arrays[:2], kernel, stride, padding, arrays[2]), dense(dy), tap, dx
-        )
+        _share(lambda part, dy, tap, dx: part.call(gather, dy, tap, kernel, stride, padding, dx), dense(dy), tap, dx)
         return dx
 
     return y, backward
