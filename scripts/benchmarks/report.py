@@ -84,6 +84,11 @@ def _steps(result: Result) -> str:
     return _table(["model", "", "distdl, ms", "PyTorch, ms", "ratio", "same side"], rows)
 
 
+def _avx2(result: Result) -> str:
+    note = "Both sides without AVX-512, though the CPU may have it: what CPUs with AVX2 alone may expect.\n\n"
+    return note + _steps(result)
+
+
 def _elsewhere(result: Result) -> str:
     note = "Ratios when this was last measured there, of the versions of that time.\n\n"
     rows = []
@@ -215,6 +220,7 @@ def _bytes(size: int) -> str:
 
 _TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "steps": ("Training steps", _steps),
+    "avx2": ("Training steps with AVX2 alone", _avx2),
     "elsewhere": ("Training steps on other CPUs", _elsewhere),
     "scaling": ("Scaling", _scaling),
     "reproducible": ("Reproducible mode", _reproducible),

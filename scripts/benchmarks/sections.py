@@ -47,6 +47,15 @@ class Settings:
 GIGABIT = 1000
 """Megabits a second, of a cable between hosts."""
 
+AVX2 = {
+    "NUMBA_CPU_NAME": "haswell",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+"""What holds Numba, OpenBLAS, ATen, oneDNN and MKL to AVX2."""
+
 SETUPS = {"1 rank x 1 thread": (1, 1), "1 rank x 2 threads": (1, 2), "2 ranks x 1 thread": (2, 1)}
 
 
@@ -63,21 +72,31 @@ def _candidates(name: str, ranks: int, settings: Settings) -> dict[str, dict[str
 
 def steps(settings: Settings) -> Result:
     """Training steps against PyTorch at its best."""
+    return _steps(settings)
+
+
+def avx2(settings: Settings) -> Result:
+    """The same of both sides without AVX-512, as on a CPU that has AVX2 alone."""
+    return _steps(settings, AVX2)
+
+
+def _steps(settings: Settings, environment: dict[str, str] | None = None) -> Result:
     result: Result = {}
     for setup, (ranks, threads) in SETUPS.items():
         for name in settings.models:
-            result.setdefault(name, {})[setup] = _one_step(name, ranks, threads, settings)
+            result.setdefault(name, {})[setup] = _one_step(name, ranks, threads, settings, environment=environment)
     return result
 
 
-def _one_step(name: str, ranks: int, threads: int, settings: Settings, hosts: VirtualNetwork | None = None) -> Result:
+def _one_step(name: str, ranks: int, threads: int, settings: Settings, **place: Any) -> Result:
+    """Compare steps; `place`: the network or the environment of both jobs."""
     with ExitStack() as open_jobs:
-        job = open_jobs.enter_context(Job("ours", ranks, threads, network=hosts, model=name))
+        job = open_jobs.enter_context(Job("ours", ranks, threads, **place, model=name))
         if not settings.has_torch:
             count = count_for(job.steps, settings.seconds)
             return {"ours": statistics.median(job.steps(count) / count * 1e3 for _ in range(settings.pairs))}
         peers = {
-            key: open_jobs.enter_context(Job("torch", ranks, threads, network=hosts, model=name, **options))
+            key: open_jobs.enter_context(Job("torch", ranks, threads, **place, model=name, **options))
             for key, options in _candidates(name, ranks, settings).items()
         }
         peer = best({key: peer.steps for key, peer in peers.items()}, settings.seconds)
@@ -241,7 +260,7 @@ def network(settings: Settings) -> Result:
     result: Result = {"mbit": GIGABIT, "steps": {}, "allreduce": {}}
     with tempfile.TemporaryDirectory() as directory, VirtualNetwork(2, Path(directory), GIGABIT) as hosts:
         for name in settings.models:
-            result["steps"][name] = _one_step(name, 2, 1, settings, hosts)
+            result["steps"][name] = _one_step(name, 2, 1, settings, network=hosts)
         if "mlp" in settings.models:
             result["hooks"] = {"mlp": hooks.measure(hosts, "mlp", settings)}
         with Job("ours", 4, network=hosts) as job:
@@ -257,6 +276,7 @@ SECTIONS: dict[str, Callable[[Settings], Result]] = {
     function.__name__: function
     for function in (
         steps,
+        avx2,
         scaling,
         reproducible,
         checkpoints,
