@@ -23,8 +23,12 @@ def _room(a: Any, b: Any) -> np.ndarray | None:
 
 @op(reads_inputs=False)
 def add(a: Any, b: Any) -> Any:
+    # Not the arrays, whose memory would be kept until backward().
+    a_shape, b_shape = a.shape, b.shape
+
     def backward(dy: np.ndarray, wanted: Any) -> Any:
-        return sum_to(dy, a) if wanted[0] is not False else None, sum_to(dy, b) if wanted[1] is not False else None
+        da = sum_to(dy, a_shape) if wanted[0] is not False else None
+        return da, sum_to(dy, b_shape) if wanted[1] is not False else None
 
     room = _room(a, b)
     return (np.add(a, b) if room is None else add_to(a, b, room)), backward
@@ -41,8 +45,11 @@ def add_to(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 @op(reads_inputs=False)
 def subtract(a: Any, b: Any) -> Any:
+    a_shape, b_shape = a.shape, b.shape
+
     def backward(dy: np.ndarray, wanted: Any) -> Any:
-        return sum_to(dy, a) if wanted[0] is not False else None, sum_to(-dy, b) if wanted[1] is not False else None
+        da = sum_to(dy, a_shape) if wanted[0] is not False else None
+        return da, sum_to(-dy, b_shape) if wanted[1] is not False else None
 
     return np.subtract(a, b, out=_room(a, b)), backward
 
@@ -50,8 +57,8 @@ def subtract(a: Any, b: Any) -> Any:
 @op
 def multiply(a: Any, b: Any) -> Any:
     def backward(dy: np.ndarray, wanted: Any) -> Any:
-        da = sum_to(np.multiply(dy, b, out=_room(dy, b)), a) if wanted[0] is not False else None
-        db = sum_to(np.multiply(dy, a, out=_room(dy, a)), b) if wanted[1] is not False else None
+        da = sum_to(np.multiply(dy, b, out=_room(dy, b)), a.shape) if wanted[0] is not False else None
+        db = sum_to(np.multiply(dy, a, out=_room(dy, a)), b.shape) if wanted[1] is not False else None
         return da, db
 
     return np.multiply(a, b, out=_room(a, b)), backward
@@ -62,8 +69,8 @@ def divide(a: Any, b: Any) -> Any:
     y = a / b
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
-        da = sum_to(dy / b, a) if wanted[0] is not False else None
-        db = sum_to(-dy * y / b, b) if wanted[1] is not False else None
+        da = sum_to(dy / b, a.shape) if wanted[0] is not False else None
+        db = sum_to(-dy * y / b, b.shape) if wanted[1] is not False else None
         return da, db
 
     return y, backward
@@ -79,10 +86,10 @@ def power(a: Any, b: Any) -> Any:
         if wanted[0] is not False:
             # b = 0 by cases, since 0 * 0 ** -1 is NaN.
             slope = np.where(np.equal(b, 0), 0, b * np.power(a, np.where(np.equal(b, 0), 1, np.subtract(b, 1))))
-            da = sum_to(dy * slope.astype(dy.dtype), a)
+            da = sum_to(dy * slope.astype(dy.dtype), a.shape)
         if wanted[1] is not False:
             log = np.log(np.where(np.equal(a, 0), 1, a)).astype(dy.dtype)
-            db = sum_to(dy * y * log, b)
+            db = sum_to(dy * y * log, b.shape)
         return da, db
 
     return y, backward
@@ -110,8 +117,8 @@ def _choice(a: Any, b: Any, wins: np.ufunc) -> Any:
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
         share = np.where(np.equal(a, b), dy.dtype.type(0.5), wins(a, b)).astype(dy.dtype)
-        da = sum_to(dy * share, a) if wanted[0] is not False else None
-        db = sum_to(dy * (1 - share), b) if wanted[1] is not False else None
+        da = sum_to(dy * share, a.shape) if wanted[0] is not False else None
+        db = sum_to(dy * (1 - share), b.shape) if wanted[1] is not False else None
         return da, db
 
     return backward

@@ -1,13 +1,10 @@
 """Undoing NumPy's broadcasting in gradients."""
 
-from typing import Any
-
 import numpy as np
 
 
-def sum_to(gradient: np.ndarray, operand: Any) -> np.ndarray:
-    """Sum `gradient` over the axes along which `operand` was broadcast to the gradient's shape."""
-    shape = operand.shape
+def sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Sum `gradient` over the axes along which an operand of that shape was broadcast to the gradient's."""
     if gradient.shape == shape:
         return gradient
     added = gradient.ndim - len(shape)

@@ -61,15 +61,15 @@ def astype(x: np.ndarray, *, dtype: Any) -> Any:
     return x.astype(dtype), lambda dy: dy.astype(source)
 
 
-@op
+@op(reads_inputs=False)
 def where(a: Any, b: Any, *, condition: np.ndarray) -> Any:
     """a where `condition` holds, else b."""
-    y = np.where(condition, a, b)
+    a_shape, b_shape = a.shape, b.shape
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
         zero = dy.dtype.type(0)
-        da = sum_to(np.where(condition, dy, zero), a) if wanted[0] is not False else None
-        db = sum_to(np.where(condition, zero, dy), b) if wanted[1] is not False else None
+        da = sum_to(np.where(condition, dy, zero), a_shape) if wanted[0] is not False else None
+        db = sum_to(np.where(condition, zero, dy), b_shape) if wanted[1] is not False else None
         return da, db
 
-    return y, backward
+    return np.where(condition, a, b), backward

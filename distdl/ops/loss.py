@@ -208,9 +208,9 @@ def binary_cross_entropy_with_logits(
         dx = dt = None
         if wanted[0] is not False:
             sigmoid = np.exp(-off)
-            dx = sum_to((sigmoid * (positive + (1 - target)) - positive) * factor, logits)
+            dx = sum_to((sigmoid * (positive + (1 - target)) - positive) * factor, logits.shape)
         if wanted[1] is not False:
-            dt = sum_to((p * off - (logits + off)) * factor, target)
+            dt = sum_to((p * off - (logits + off)) * factor, target.shape)
         return dx, dt
 
     return loss, backward

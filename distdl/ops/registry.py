@@ -5,7 +5,7 @@ An operation is a function of arrays that returns its result and a function for 
     @op
     def multiply(a, b):
         def backward(dy, wanted):
-            return sum_to(dy * b, a) if wanted[0] else None, sum_to(dy * a, b) if wanted[1] else None
+            return sum_to(dy * b, a.shape) if wanted[0] else None, sum_to(dy * a, b.shape) if wanted[1] else None
         return a * b, backward
 
 Positional arguments are what it may be differentiated by (arrays, or plain numbers); options come

@@ -22,7 +22,8 @@ def transpose(x: np.ndarray, *, axes: tuple[int, ...] | None = None) -> Any:
 
 @op(reads_inputs=False)
 def broadcast_to(x: np.ndarray, *, shape: tuple[int, ...]) -> Any:
-    return np.broadcast_to(x, shape), lambda dy: sum_to(dy, x)
+    source = x.shape
+    return np.broadcast_to(x, shape), lambda dy: sum_to(dy, source)
 
 
 @op(reads_inputs=False)

@@ -60,6 +60,16 @@ def test_inputs_are_only_read(name, case):
         assert not any(np.shares_memory(gradient, other) for other in others)
 
 
+@pytest.mark.parametrize(("name", "case"), [param for param in ALL if not OPS[param.values[0]].reads_inputs])
+def test_inputs_that_no_gradient_reads_are_let_go(name, case):
+    """An operation whose gradient reads neither inputs nor result keeps no input's memory until backward()."""
+    given = [np.array(arg) for arg in case.args if is_float(arg)]
+    own = iter(given)
+    _, backward = OPS[name](*(next(own) if is_float(arg) else arg for arg in case.args), **case.options)
+    kept = [cell.cell_contents for cell in backward.__closure__ or ()]
+    assert not any(array is other for array in given for other in kept)
+
+
 def test_variance_without_degrees_of_freedom():
     """One value less a correction of one gives NaN and a gradient of NaN, as NumPy does; no rows give no gradient."""
     one, none = Tensor(np.ones((1, 2)), requires_grad=True), Tensor(np.ones((0, 2)), requires_grad=True)
