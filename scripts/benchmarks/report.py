@@ -58,8 +58,9 @@ def _machines(measured: Result) -> str:
         count = machine["cores"]
         cores = f"{count} core{'s' if count > 1 else ''}"
         where = f"{machine['cpu']}, {cores} ({machine['vectors']}), {machine['system']}; {versions}"
-        there.setdefault(where, []).append(_TABLES[name][0])
-    return "".join(f"- {where}: {', '.join(titles).lower()}\n" for where, titles in there.items())
+        title = _TABLES[name][0]
+        there.setdefault(where, []).append(title[0].lower() + title[1:])
+    return "".join(f"- {where}: {', '.join(titles)}\n" for where, titles in there.items())
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -85,6 +86,8 @@ def _steps(result: Result) -> str:
 
 
 def _avx2(result: Result) -> str:
+    if "skipped" in result:
+        return f"Not measured: {result['skipped']}.\n"
     note = "Both sides without AVX-512, though the CPU may have it: what CPUs with AVX2 alone may expect.\n\n"
     return note + _steps(result)
 
