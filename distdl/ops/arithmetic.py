@@ -24,7 +24,7 @@ def _room(a: Any, b: Any) -> np.ndarray | None:
 @op(reads_inputs=False)
 def add(a: Any, b: Any) -> Any:
     # Not the arrays, whose memory would be kept until backward().
-    a_shape, b_shape = a.shape, b.shape
+    a_shape, b_shape = np.shape(a), np.shape(b)
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
         da = sum_to(dy, a_shape) if wanted[0] is not False else None
@@ -45,7 +45,7 @@ def add_to(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 @op(reads_inputs=False)
 def subtract(a: Any, b: Any) -> Any:
-    a_shape, b_shape = a.shape, b.shape
+    a_shape, b_shape = np.shape(a), np.shape(b)
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
         da = sum_to(dy, a_shape) if wanted[0] is not False else None
@@ -66,11 +66,11 @@ def multiply(a: Any, b: Any) -> Any:
 
 @op
 def divide(a: Any, b: Any) -> Any:
-    y = a / b
+    y, a_shape = a / b, np.shape(a)
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
-        da = sum_to(dy / b, a.shape) if wanted[0] is not False else None
-        db = sum_to(-dy * y / b, b.shape) if wanted[1] is not False else None
+        da = sum_to(dy / b, a_shape) if wanted[0] is not False else None
+        db = sum_to(-dy * y / b, np.shape(b)) if wanted[1] is not False else None
         return da, db
 
     return y, backward

@@ -64,7 +64,7 @@ def astype(x: np.ndarray, *, dtype: Any) -> Any:
 @op(reads_inputs=False)
 def where(a: Any, b: Any, *, condition: np.ndarray) -> Any:
     """a where `condition` holds, else b."""
-    a_shape, b_shape = a.shape, b.shape
+    a_shape, b_shape = np.shape(a), np.shape(b)
 
     def backward(dy: np.ndarray, wanted: Any) -> Any:
         zero = dy.dtype.type(0)

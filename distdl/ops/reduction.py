@@ -46,17 +46,18 @@ def mean(x: np.ndarray, *, axis: Axis = None, keepdims: bool = False) -> Any:
     return x.mean(axis=axis, keepdims=keepdims), backward
 
 
-@op
+@op(reads_inputs=False)
 def variance(x: np.ndarray, *, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Any:
     """The mean square distance from the mean, its sum divided by the count less `correction`."""
+    shape = x.shape
     centred = x - x.mean(axis=axis, keepdims=True)
-    count = _count(x.shape, axis) - correction
+    count = _count(shape, axis) - correction
     y = np.square(centred).sum(axis=axis, keepdims=keepdims) / x.dtype.type(count)
 
     def backward(dy: np.ndarray) -> Any:
         # As the result is then, so is the gradient: 0 / 0.
         factor = 2 / count if count else math.nan
-        return _expand(dy, x.shape, axis, keepdims) * centred * dy.dtype.type(factor)
+        return _expand(dy, shape, axis, keepdims) * centred * dy.dtype.type(factor)
 
     return y, backward
 

@@ -19,8 +19,8 @@ _BROADCAST = [(draw(3, 4), draw(4)), (draw(2, 1, 3), draw(4, 1)), (draw(3), draw
 _REDUCE = [{"axis": axis, "keepdims": keep} for axis in (None, 1, (0, -1)) for keep in (False, True)]
 
 CASES = {
-    "add": [Case(args) for args in _BROADCAST],
-    "subtract": [Case(args) for args in _BROADCAST],
+    "add": [*(Case(args) for args in _BROADCAST), Case((draw(4), 3.0))],
+    "subtract": [*(Case(args) for args in _BROADCAST), Case((draw(4), 3.0))],
     "multiply": [Case(args) for args in _BROADCAST],
     "divide": [Case((draw(3, 4), positive(4))), Case((draw(3), positive(2, 3)))],
     "power": [Case((positive(3, 4), draw(4))), Case((draw(4), 3.0)), Case((positive(3), np.array(0.0)))],
@@ -39,7 +39,7 @@ CASES = {
         Case((draw(9),), {"maximum": 0.0}),
     ],
     "astype": [Case((draw(3),), {"dtype": np.float64})],
-    "where": [Case((draw(3, 4), draw(4)), {"condition": draw(3, 4) > 0})],
+    "where": [Case((draw(3, 4), b), {"condition": draw(3, 4) > 0}) for b in (draw(4), 3.0)],
     "sum": [Case((draw(2, 3, 4),), {"axis": axis, "keepdims": keep}) for axis in (None, 1, (0, -1)) for keep in (0, 1)],
     "mean": [
         Case((draw(2, 3, 4),), {"axis": axis, "keepdims": keep}) for axis in (None, 1, (0, -1)) for keep in (0, 1)
