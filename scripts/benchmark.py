@@ -1,6 +1,6 @@
 """Measures distdl, beside PyTorch where that is installed, and writes docs/performance.md and its plots.
 
-scripts/benchmark.py                         everything, about an hour on two cores; `accuracy` wants Fashion-MNIST
+scripts/benchmark.py                         everything, an hour and a half on two cores; `accuracy` wants Fashion-MNIST
                                              (scripts/fetch_fashion_mnist)
 scripts/benchmark.py steps memory --models cnn --quick
 """
