@@ -31,7 +31,7 @@ def main() -> int:
     options = parser.parse_args()
     unknown = set(options.sections) - set(sections.SECTIONS)
     if unknown:
-        parser.error(f"unknown sections: {', '.join(sorted(unknown))}")
+        parser.error(f"no such section: {', '.join(sorted(unknown))}; there are {', '.join(sections.SECTIONS)}")
 
     seconds, pairs = (0.1, 2) if options.quick else (options.seconds, options.pairs)
     names, ranks = tuple(options.models), tuple(options.ranks)
