@@ -76,10 +76,15 @@ def cache_key() -> str:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         hashed.update(f"{path.name}\0".encode() + path.read_bytes())
     cpu = config.CPU_NAME or binding.get_host_cpu_name()
-    features = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
-    hashed.update(repr((versions, cpu, features, [getattr(config, flag, None) for flag in _FLAGS])).encode())
+    hashed.update(repr((versions, cpu, cpu_features(), [getattr(config, flag, None) for flag in _FLAGS])).encode())
     return f"kernels-{hashed.hexdigest()}"
+
+
+def cpu_features() -> str:
+    """Return the features that Numba compiles for: another CPU's name alone leaves it those of this one."""
+    chosen = config.CPU_FEATURES
+    return str(binding.get_host_cpu_features().flatten() if chosen is None else chosen)
 
 
 @functools.cache

@@ -10,10 +10,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import binding
 from numba.core import types
 
-from .cache import config
+from .cache import cpu_features
 from .registry import helper, inlined
 from .simd import data_of, float32x16, intrinsic, load, load_first, store, store_first
 from .tile_code import Given, call_tiles, constant
@@ -24,9 +23,7 @@ _SIZE = types.intp
 
 def _is_wide() -> bool:
     """Say whether Numba compiles for 32 vector registers of sixteen floats: AVX-512."""
-    chosen = config.CPU_FEATURES
-    # Another CPU's name alone leaves Numba the features of this one.
-    return "+avx512f" in (binding.get_host_cpu_features().flatten() if chosen is None else str(chosen))
+    return "+avx512f" in cpu_features()
 
 
 def _given(context: Any, builder: Any, tiles: Callable[..., Any], kinds: Any, values: Any, **more: Any) -> Given:
