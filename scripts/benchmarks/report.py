@@ -45,9 +45,17 @@ def text(results: Result) -> str:
     head = _INTRODUCTION.format(machines=_machines(measured), seconds=last["seconds"], pairs=last["pairs"])
     parts = [
         head,
-        *(f"\n## {title}\n\n{make(results[name])}" for name, (title, make) in _TABLES.items() if results.get(name)),
+        *(
+            f"\n## {title}\n\n{_part(results[name], make)}"
+            for name, (title, make) in _TABLES.items()
+            if results.get(name)
+        ),
     ]
     return "".join(parts)
+
+
+def _part(result: Result, make: Callable[[Result], str]) -> str:
+    return f"Not measured: {result['skipped']}.\n" if "skipped" in result else make(result)
 
 
 def _machines(measured: Result) -> str:
@@ -86,8 +94,6 @@ def _steps(result: Result) -> str:
 
 
 def _avx2(result: Result) -> str:
-    if "skipped" in result:
-        return f"Not measured: {result['skipped']}.\n"
     note = "Both sides without AVX-512, though the CPU may have it: what CPUs with AVX2 alone may expect.\n\n"
     return note + _steps(result)
 
@@ -137,8 +143,6 @@ def _allreduce(result: Result) -> str:
 
 
 def _network(result: Result) -> str:
-    if "skipped" in result:
-        return f"Not measured: {result['skipped']}.\n"
     rows = [
         [model, found.get("peer", ""), f"{found['ours']:.4g}", f"{found['theirs']:.4g}", *_ratio(found)]
         for model, found in result["steps"].items()
