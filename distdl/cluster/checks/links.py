@@ -28,8 +28,8 @@ def check(report: Report) -> Iterator[Finding]:
         others = f"to {report.ranks[0].host}, others reach {_rate(most)}"
         yield Finding("warn", "slow link", f"{text} {others}; look at its cable, switch and interface")
     elif least < LEAST_BANDWIDTH:
-        text = f"{shown}: slower than half of gigabit Ethernet; does MPI take the right interface?"
-        yield Finding("warn", "slow link", text)
+        question = "does MPI take the right interface?" if len(report.hosts()) > 1 else "do other jobs use the cores?"
+        yield Finding("warn", "slow link", f"{shown}: slower than half of gigabit Ethernet; {question}")
     else:
         yield Finding("ok", "links", shown)
 
