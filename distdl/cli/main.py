@@ -6,6 +6,8 @@ Each command is a file beside this one: `HELP`, `add_arguments` and `run`.
 from __future__ import annotations
 
 import argparse
+import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -29,10 +31,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit code."""
     options = make_parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
     except DistdlError as error:
         print(f"distdl {options.command}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        if _is_read():
+            raise
+        # Python would try once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _is_read() -> bool:
+    """Say whether somebody still reads the output: `head` has perhaps seen enough."""
+    output = select.poll()
+    output.register(sys.stdout, 0)
+    return not output.poll(0)
 
 
 def make_parser() -> argparse.ArgumentParser:

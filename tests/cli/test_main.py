@@ -1,5 +1,9 @@
 """The distdl command."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from distdl.cli.main import main
@@ -24,3 +28,13 @@ def test_doctor_prints_its_report(capsys):
     """The check-up of this machine, which has an MPI, ends well."""
     assert main(["doctor"]) == 0
     assert "MPI library" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """As in `distdl convolutions | head`: no traceback."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "distdl", "convolutions"]
+    with open(writer, "wb") as output:
+        ended = subprocess.run(words, stdout=output, stderr=subprocess.PIPE, check=False)
+    assert (ended.returncode, ended.stderr) == (1, b"")
