@@ -20,6 +20,7 @@ class Ours:
         threads: handled by the environment.
         reproducible: train in 8 shards.
         compression: name of a hook; None: none.
+        reduces: whether ranks reduce their gradients; else each trains for itself.
         options: none.
     """
 
@@ -30,6 +31,7 @@ class Ours:
         lr: float = 0.01,
         reproducible: bool = False,
         compression: str | None = None,
+        reduces: bool = True,
         **options: Any,
     ):
         self.comm = distdl.world()
@@ -40,7 +42,7 @@ class Ours:
             optimizer: Any = optim.SGD(self.model.parameters(), lr=lr, momentum=0.9)
             self.reproducible = reproducible
             self.optimizer = optimizer
-            if self.size > 1 or reproducible:
+            if reduces and (self.size > 1 or reproducible):
                 self.optimizer = parallel.DistributedOptimizer(
                     optimizer, self.comm, model=self.model, reproducible=reproducible, compression=compression
                 )

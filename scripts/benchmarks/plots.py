@@ -52,11 +52,15 @@ def steps(result: Result, path: Path) -> None:
 
 
 def scaling(result: Result, path: Path) -> None:
-    figure, (axis,) = _new()
-    for model, rates in result.items():
-        axis.plot([int(r) for r in rates], [found["share"] for found in rates.values()], marker="o", label=model)
-    axis.set(xlabel="ranks", ylabel="share of so many ranks alone", ylim=(0, 1.1))
-    axis.legend()
+    figure, axes = _new(2)
+    counts = [int(ranks) for ranks in next(iter(result.values()))]
+    labels = {"few": f"share of its speed in a job of {counts[0]}", "apart": "share of its speed without reducing"}
+    for axis, (key, label) in zip(axes, labels.items(), strict=True):
+        for model, rates in result.items():
+            shares = [found[key]["ratio"] if key in found else 1.0 for found in rates.values()]
+            axis.plot(counts, shares, marker="o", label=model)
+        axis.set(xlabel="ranks", ylabel=label, xticks=counts, ylim=(0, None))
+    axes[0].legend()
     _save(figure, path)
 
 

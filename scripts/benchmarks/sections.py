@@ -101,17 +101,23 @@ def _one_step(name: str, ranks: int, threads: int, settings: Settings, **place: 
 
 
 def scaling(settings: Settings) -> Result:
-    """Samples a second of all ranks together, one thread each, and the share of so many ranks alone."""
+    """Samples a second of all ranks, one thread each, and a rank's speed against jobs of fewer, or without reducing."""
     result: Result = {}
+    first, *others = settings.ranks
     for name in settings.models:
-        rates: dict[str, float] = {}
-        for ranks in settings.ranks:
-            with Job("ours", ranks, model=name) as job:
-                count = count_for(job.steps, settings.seconds)
-                seconds = statistics.median(job.steps(count) / count for _ in range(settings.pairs))
-            rates[str(ranks)] = ranks * models.REFERENCES[name].batch / seconds
-        first = rates[str(settings.ranks[0])] / settings.ranks[0]
-        result[name] = {r: {"samples": rate, "share": rate / first / int(r)} for r, rate in rates.items()}
+        batch = models.REFERENCES[name].batch
+        found = result[name] = {}
+        with Job("ours", first, model=name) as few:
+            count = count_for(few.steps, settings.seconds)
+            found[str(first)] = {"samples": first * batch * count / few.steps(count)}
+            for ranks in others:
+                with Job("ours", ranks, model=name) as job, Job("ours", ranks, model=name, reduces=False) as apart:
+                    against = {"few": few, "apart": apart}
+                    shares = {
+                        key: compare(job.steps, other.steps, settings.seconds, settings.pairs).as_dict()
+                        for key, other in against.items()
+                    }
+                found[str(ranks)] = {"samples": 1e3 * ranks * batch / shares["few"]["ours"], **shares}
     return result
 
 
