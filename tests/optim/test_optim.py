@@ -35,6 +35,40 @@ def test_rules_agree_with_pytorch(name, options):
     np.testing.assert_allclose(ours.data, theirs.detach().numpy(), rtol=1e-12, atol=1e-13)
 
 
+REMEMBERING = {
+    "SGD": {"momentum": 0.9},
+    "Adam": {"betas": (0.9, 0.9)},
+    "AdamW": {"betas": (0.9, 0.9)},
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_what_is_remembered_of_a_gradient_that_died_ends_at_zero(name, dtype):
+    """Not among subnormal numbers, which would stay, and cost a hundred times as much in every step."""
+    parameter = autograd.Parameter(np.ones(3, dtype))
+    optimizer = getattr(optim, name)([("w", parameter)], lr=0.01, **REMEMBERING[name])
+    parameter.grad = np.array([1, -1e-3, 0], dtype)
+    optimizer.step()
+    parameter.grad = np.zeros(3, dtype)
+    for _ in range(8000):
+        optimizer.step()
+    remembered = {key: array for key, array in optimizer.state_dict()["state"]["w"].items() if key != "step"}
+    assert remembered
+    assert all((array == 0).all() for array in remembered.values()), remembered
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_nan_stays(name):
+    """What is not a number is not taken for a small one."""
+    parameter = autograd.Parameter(np.ones(2, "float32"))
+    optimizer = getattr(optim, name)([parameter], lr=0.01, **REMEMBERING[name])
+    for gradient in ([np.nan, 1], [0, 0]):
+        parameter.grad = np.array(gradient, "float32")
+        optimizer.step()
+    assert np.isnan(parameter.data).tolist() == [True, False]
+
+
 @pytest.mark.parametrize(("name", "options"), [(name, options) for name in RULES for options in RULES[name]])
 def test_state_continues_a_run(name, options):
     """A new optimizer that loads the state goes on as the old one would have."""
