@@ -20,7 +20,7 @@ class Ours:
         threads: handled by the environment.
         reproducible: train in 8 shards.
         compression: name of a hook; None: none.
-        reduces: whether ranks reduce their gradients; else each trains for itself.
+        reduces: whether ranks reduce their gradients; else each trains for itself, unless `reproducible`.
         options: none.
     """
 
@@ -42,7 +42,7 @@ class Ours:
             optimizer: Any = optim.SGD(self.model.parameters(), lr=lr, momentum=0.9)
             self.reproducible = reproducible
             self.optimizer = optimizer
-            if reduces and (self.size > 1 or reproducible):
+            if reproducible or (reduces and self.size > 1):
                 self.optimizer = parallel.DistributedOptimizer(
                     optimizer, self.comm, model=self.model, reproducible=reproducible, compression=compression
                 )

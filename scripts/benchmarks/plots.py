@@ -53,12 +53,13 @@ def steps(result: Result, path: Path) -> None:
 
 def scaling(result: Result, path: Path) -> None:
     figure, axes = _new(2)
-    counts = [int(ranks) for ranks in next(iter(result.values()))]
-    labels = {"few": f"share of its speed in a job of {counts[0]}", "apart": "share of its speed without reducing"}
+    labels = {"few": "share of its speed in the smallest job", "apart": "share of its speed without reducing"}
     for axis, (key, label) in zip(axes, labels.items(), strict=True):
-        for model, rates in result.items():
-            shares = [found[key]["ratio"] if key in found else 1.0 for found in rates.values()]
-            axis.plot(counts, shares, marker="o", label=model)
+        for model, jobs in result.items():
+            shares = {int(ranks): found[key]["ratio"] for ranks, found in jobs.items() if key in found}
+            axis.plot(list(shares), list(shares.values()), marker="o", label=model)
+        counts = sorted({int(ranks) for jobs in result.values() for ranks in jobs})
+        axis.axhline(1, color="black", linewidth=0.8)
         axis.set(xlabel="ranks", ylabel=label, xticks=counts, ylim=(0, None))
     axes[0].legend()
     _save(figure, path)

@@ -108,18 +108,16 @@ def _elsewhere(result: Result) -> str:
 
 
 def _scaling(result: Result) -> str:
-    first = next(iter(next(iter(result.values()))))
     note = (
-        "One thread a rank, the same batch for each. The speed of a rank, as a share of its speed in a job of "
-        f"{first}, and in a job of as many that do not reduce gradients: what is missing there is what reducing costs."
-        "\n\n"
+        "One thread a rank, the same batch for each. The speed of a rank, as a share of its speed in the smallest job, "
+        "and in a job of as many that do not reduce gradients: what is missing there is what reducing costs.\n\n"
     )
     rows = []
-    for model, counts in result.items():
-        for ranks, found in counts.items():
+    for model, jobs in result.items():
+        for ranks, found in jobs.items():
             shares = [text for key in ("few", "apart") for text in (_ratio(found[key]) if key in found else ["", ""])]
             rows.append([model, ranks, f"{found['samples']:,.0f}", *shares])
-    head = ["model", "ranks", "samples/s", f"in a job of {first}", "same side", "without reducing", "same side"]
+    head = ["model", "ranks", "samples/s", "in the smallest job", "same side", "without reducing", "same side"]
     return note + _table(head, rows)
 
 

@@ -101,15 +101,16 @@ def _one_step(name: str, ranks: int, threads: int, settings: Settings, **place: 
 
 
 def scaling(settings: Settings) -> Result:
-    """Samples a second of all ranks, one thread each, and a rank's speed against jobs of fewer, or without reducing."""
+    """Samples a second of all ranks, one thread each; a rank's speed against the smallest job, and without reducing."""
     result: Result = {}
-    first, *others = settings.ranks
+    first, *others = sorted(settings.ranks)
     for name in settings.models:
         batch = models.REFERENCES[name].batch
         found = result[name] = {}
         with Job("ours", first, model=name) as few:
             count = count_for(few.steps, settings.seconds)
-            found[str(first)] = {"samples": first * batch * count / few.steps(count)}
+            seconds = statistics.median(few.steps(count) / count for _ in range(settings.pairs))
+            found[str(first)] = {"samples": first * batch / seconds}
             for ranks in others:
                 with Job("ours", ranks, model=name) as job, Job("ours", ranks, model=name, reduces=False) as apart:
                     against = {"few": few, "apart": apart}

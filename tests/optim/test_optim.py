@@ -45,7 +45,7 @@ REMEMBERING = {
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", REMEMBERING)
 def test_what_is_remembered_of_a_gradient_that_died_ends_at_zero(name, dtype):
-    """Not among subnormal numbers, which would stay, and cost a hundred times as much in every step."""
+    """Not among subnormal numbers, which would stay, and slow down every step."""
     parameter = autograd.Parameter(np.ones(3, dtype))
     optimizer = getattr(optim, name)([("w", parameter)], lr=0.01, **REMEMBERING[name])
     parameter.grad = np.array([1, -1e-3, 0], dtype)
@@ -66,7 +66,30 @@ def test_nan_stays(name):
     for gradient in ([np.nan, 1], [0, 0]):
         parameter.grad = np.array(gradient, "float32")
         optimizer.step()
-    assert np.isnan(parameter.data).tolist() == [True, False]
+    (state,) = optimizer.state_dict()["state"].values()
+    for key, array in state.items():
+        assert key == "step" or np.isnan(array).tolist() == [True, False], key
+
+
+def test_tiny_gradients_of_adam_make_steps_of_their_own_size():
+    """A subnormal square counts beside a mean that is not 0: the step is the rate."""
+    parameter = autograd.Parameter(np.ones(2, "float32"))
+    optimizer = optim.Adam([parameter], lr=0.25, betas=(0.9, 0.9), eps=1e-30)
+    parameter.grad = np.full(2, 1e-19, "float32")
+    optimizer.step()
+    np.testing.assert_allclose(parameter.data, 0.75, rtol=1e-5)
+
+
+def test_adam_without_eps_leaves_weights_of_a_dead_gradient_alone():
+    """Mean and square do not both become 0 there, which would make 0 / 0 of the step."""
+    parameter = autograd.Parameter(np.ones(2, "float32"))
+    optimizer = optim.Adam([parameter], lr=0.01, betas=(0.9, 0.9), eps=0.0)
+    parameter.grad = np.ones(2, "float32")
+    optimizer.step()
+    parameter.grad = np.zeros(2, "float32")
+    for _ in range(3000):
+        optimizer.step()
+    assert np.isfinite(parameter.data).all()
 
 
 @pytest.mark.parametrize(("name", "options"), [(name, options) for name in RULES for options in RULES[name]])
