@@ -35,34 +35,40 @@ def _save(figure: Any, path: Path) -> None:
     pyplot.close(figure)
 
 
-def steps(result: Result, path: Path) -> None:
+def _ratios(found: dict[str, Result], label: str, path: Path) -> None:
+    """Draw the ratios of each model as bars, with the least and the greatest: {model: {setup: comparison}}."""
     figure, (axis,) = _new()
-    setups = list(next(iter(result.values())))
+    setups = list(dict.fromkeys(setup for of_model in found.values() for setup in of_model))
+    width = 0.8 / max(1, len(setups))
     for i, setup in enumerate(setups):
-        found = [result[model].get(setup, {}) for model in result]
-        ratios = np.array([entry.get("ratio", 0.0) for entry in found])
-        ends = np.array([[entry.get(end, 0.0) for entry in found] for end in ("low", "high")])
-        places = np.arange(len(result)) + 0.27 * (i - 1)
-        axis.bar(places, ratios, 0.25, label=setup, yerr=np.abs(ends - ratios), capsize=2)
+        entries = [of_model.get(setup, {}) for of_model in found.values()]
+        ratios = np.array([entry.get("ratio", 0.0) for entry in entries])
+        ends = np.array([[entry.get(end, 0.0) for entry in entries] for end in ("low", "high")])
+        places = np.arange(len(found)) + width * (i - (len(setups) - 1) / 2)
+        axis.bar(places, ratios, 0.93 * width, label=setup, yerr=np.abs(ends - ratios), capsize=2)
     axis.axhline(1, color="black", linewidth=0.8)
-    axis.set_xticks(range(len(result)), list(result))
-    axis.set_ylabel("PyTorch's time / distdl's")
-    figure.legend(loc="outside upper center", ncols=len(setups), frameon=False)
+    axis.set_xticks(range(len(found)), list(found))
+    axis.set_ylabel(label)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
     _save(figure, path)
+
+
+def steps(result: Result, path: Path) -> None:
+    _ratios(result, "PyTorch's time / distdl's", path)
 
 
 def scaling(result: Result, path: Path) -> None:
-    figure, axes = _new(2)
-    labels = {"few": "share of its speed in the smallest job", "apart": "share of its speed without reducing"}
-    for axis, (key, label) in zip(axes, labels.items(), strict=True):
-        for model, jobs in result.items():
-            shares = {int(ranks): found[key]["ratio"] for ranks, found in jobs.items() if key in found}
-            axis.plot(list(shares), list(shares.values()), marker="o", label=model)
-        counts = sorted({int(ranks) for jobs in result.values() for ranks in jobs})
-        axis.axhline(1, color="black", linewidth=0.8)
-        axis.set(xlabel="ranks", ylabel=label, xticks=counts, ylim=(0, None))
-    axes[0].legend()
-    _save(figure, path)
+    against = {"few": "of that in the smallest job", "apart": "of that without reducing"}
+    found = {
+        model: {
+            f"{ranks} ranks, {text}": shares[key]
+            for ranks, shares in jobs.items()
+            for key, text in against.items()
+            if key in shares
+        }
+        for model, jobs in result.items()
+    }
+    _ratios(found, "share of a rank's speed", path)
 
 
 def allreduce(result: Result, path: Path) -> None:
