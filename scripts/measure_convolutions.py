@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from distdl.core import threads
-from distdl.kernels.tiles import CPU_KIND
+from distdl.kernels.cpu import CPU_KIND
 from distdl.ops import conv_algorithms
 from distdl.ops.conv_ending import Ending
 from distdl.ops.conv_geometry import Geometry

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the table."""
-    from ..kernels.tiles import CPU_KIND
+    from ..kernels.cpu import CPU_KIND
     from ..ops import conv_table
 
     cpu = options.cpu or CPU_KIND

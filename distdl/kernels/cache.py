@@ -17,17 +17,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import llvmlite
 import numba
 import numpy as np
-from llvmlite import binding
 
 from ..core import settings
 from ..core.filelock import FileLock
-
-config: Any = numba.config
+from .cpu import config, cpu_features, cpu_name
 
 LOCK = "lock"
 """File in a cache directory that is locked while its process compiles."""
@@ -75,16 +72,10 @@ def cache_key() -> str:
     hashed = hashlib.blake2b(digest_size=8)
     for path in sorted(Path(__file__).parent.glob("*.py")):
         hashed.update(f"{path.name}\0".encode() + path.read_bytes())
-    cpu = config.CPU_NAME or binding.get_host_cpu_name()
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
-    hashed.update(repr((versions, cpu, cpu_features(), [getattr(config, flag, None) for flag in _FLAGS])).encode())
+    flags = [getattr(config, flag, None) for flag in _FLAGS]
+    hashed.update(repr((versions, cpu_name(), cpu_features(), flags)).encode())
     return f"kernels-{hashed.hexdigest()}"
-
-
-def cpu_features() -> str:
-    """Return the features that Numba compiles for: another CPU's name alone leaves it those of this one."""
-    chosen = config.CPU_FEATURES
-    return str(binding.get_host_cpu_features().flatten() if chosen is None else chosen)
 
 
 @functools.cache

@@ -12,18 +12,13 @@ from typing import Any
 
 from numba.core import types
 
-from .cache import cpu_features
+from .cpu import CPU_KIND, IS_ZEN
 from .registry import helper, inlined
 from .simd import data_of, float32x16, intrinsic, load, load_first, store, store_first
 from .tile_code import Given, call_tiles, constant
 from .vector_code import LANES
 
 _SIZE = types.intp
-
-
-def _is_wide() -> bool:
-    """Say whether Numba compiles for 32 vector registers of sixteen floats: AVX-512."""
-    return "+avx512f" in cpu_features()
 
 
 def _given(context: Any, builder: Any, tiles: Callable[..., Any], kinds: Any, values: Any, **more: Any) -> Given:
@@ -94,9 +89,6 @@ def outer_tile(rows: int, most_panels: int | None = None) -> Any:
     return intrinsic(outer_tiles)
 
 
-# What the choice of algorithms goes by; AVX2 stands for all CPUs with 16 registers of eight floats.
-CPU_KIND = "avx512" if _is_wide() else "avx2"
-
 # The most panels of a tile, and the most rows of so many, whose sums fit the registers beside a value of a and a row
 # of b.
 PANELS = 2 if CPU_KIND == "avx512" else 1
@@ -109,14 +101,23 @@ outer_9 = outer_tile(9) if CPU_KIND == "avx512" else outer_3
 outer_alone = outer_tile(16, 1) if CPU_KIND == "avx512" else outer
 _ALONE = 16 if CPU_KIND == "avx512" else ROWS
 
-# A mask costs AVX-512 nothing, and a branch keeps vectors out of registers where it meets others.
-_MASKS = CPU_KIND == "avx512"
+# A mask costs Intel's AVX-512 nothing, and a branch keeps vectors out of registers where it meets others. AMD's masks
+# cost more than a branch that is alone (Zen 5: a batch norm takes 1.4 times as long with them), and less than one among
+# others (the gradient of a pooled convolution: 1.4 times as long without).
+_MASKS_AMONG_BRANCHES = CPU_KIND == "avx512"
+_MASKS = _MASKS_AMONG_BRANCHES and not IS_ZEN
 
 
 @inlined
 def get(array, at, lanes):  # type: ignore[no-untyped-def]
     """Return sixteen elements from `at`, or only the first `lanes` of them, and zeros."""
     return load(array, at) if lanes >= LANES and not _MASKS else load_first(array, at, lanes)
+
+
+@inlined
+def get_among_branches(array, at, lanes):  # type: ignore[no-untyped-def]
+    """Do what `get` does, in code that has branches of its own."""
+    return load(array, at) if lanes >= LANES and not _MASKS_AMONG_BRANCHES else load_first(array, at, lanes)
 
 
 @inlined

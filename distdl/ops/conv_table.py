@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from importlib import resources
 
-from ..kernels.tiles import CPU_KIND
+from ..kernels.cpu import CPU_KIND
 from .conv_geometry import Geometry
 
 

@@ -16,7 +16,7 @@ PROGRAM = """
 import numpy as np
 from numpy._core._multiarray_umath import __cpu_dispatch__ as sets, __cpu_features__ as has
 from distdl.kernels.add import add_vectors
-from distdl.kernels.tiles import CPU_KIND
+from distdl.kernels.cpu import CPU_KIND
 ones = np.ones(64, np.float32)
 add_vectors(ones, ones, ones)
 print(CPU_KIND, "zmm" in "".join(add_vectors.inspect_asm().values()))

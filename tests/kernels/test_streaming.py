@@ -9,15 +9,15 @@ from distdl.core import memory, threads
 from distdl.kernels.add import add_vectors
 from distdl.kernels.batch_norm import batch_scale
 from distdl.kernels.compile import jit
+from distdl.kernels.cpu import CPU_KIND, IS_ZEN
 from distdl.kernels.relu import relu_backward_vectors, relu_vectors
 from distdl.kernels.simd import zero
 from distdl.kernels.streaming import LEAST_BYTES, finish_writing, is_streamed, write
-from distdl.kernels.tiles import CPU_KIND
 
 LARGE = LEAST_BYTES // 4 + 1001
 """Floats, somewhat more than are needed, and no whole number of vectors."""
 
-STREAMS = CPU_KIND == "avx512"
+STREAMS = CPU_KIND == "avx512" and not IS_ZEN
 
 
 @jit
