@@ -1,8 +1,8 @@
 """Measures distdl, beside PyTorch where that is installed, and writes docs/performance.md and its plots.
 
-scripts/benchmark.py                         everything, an hour and a half on two cores; `accuracy` wants Fashion-MNIST
-                                             (scripts/fetch_fashion_mnist)
-scripts/benchmark.py steps memory --models cnn --quick
+python scripts/benchmark.py  everything, an hour and a half on two cores; `accuracy` wants Fashion-MNIST
+                             (scripts/fetch_fashion_mnist)
+python scripts/benchmark.py steps memory --models cnn --quick
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Measures what compression hooks cost in accuracy and save in time, and writes docs/compression.md.
 
-scripts/compression.py accuracy          Fashion-MNIST on 2 ranks, several seeds: some twenty minutes on two cores
-scripts/compression.py speed             two hosts joined by 1 Gbit/s, then 100 Mbit/s: as root, on a quiet machine
-scripts/compression.py --report          writes the page from what was measured before
+python scripts/compression.py accuracy  Fashion-MNIST on 2 ranks, several seeds: some twenty minutes on two cores
+python scripts/compression.py speed     two hosts joined by 1 Gbit/s, then 100 Mbit/s: as root, on a quiet machine
+python scripts/compression.py --report  writes the page from what was measured before
 
 For accuracy each rank takes itself for a node, since ranks of one node do not compress.
 """

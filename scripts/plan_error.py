@@ -1,7 +1,7 @@
 """Measures how far predictions of `distdl plan` are from steps that are really run, and writes docs/plan.md.
 
-scripts/plan_error.py                            profiles some configurations, predicts others, and runs those
-scripts/plan_error.py --models mlp --quick       less of everything, to see that it works; the docs stay as they are
+python scripts/plan_error.py                       profiles some configurations, predicts others, and runs those
+python scripts/plan_error.py --models mlp --quick  less of everything, to see that it works; the docs stay as they are
 
 Hosts are network namespaces of this machine, whose cables have a rate: they take root and iproute2.
 """

@@ -1,7 +1,7 @@
 """Trains the reference models reproducibly on many numbers of ranks, and writes docs/reproducibility.md.
 
-scripts/reproducibility.py                                   this interpreter and its MPI library
-scripts/reproducibility.py --python BIN/python ... [--quick]  one interpreter for each MPI library
+python scripts/reproducibility.py                                    this interpreter and its MPI library
+python scripts/reproducibility.py --python BIN/python ... [--quick]  one interpreter for each MPI library
 
 Ranks above the number of cores take turns on them: that says nothing about speed.
 """

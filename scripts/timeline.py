@@ -1,7 +1,7 @@
 """Draws a timeline of several ranks from a trace (`Trainer.fit(trace=...)`, `distdl.parallel.trace`).
 
-scripts/timeline.py trace.json timeline.png [--step N]      draw one step of a trace
-scripts/timeline.py --make docs/timeline.png                train the CNN of the benchmarks on two ranks, and draw that
+python scripts/timeline.py trace.json timeline.png [--step N]  draw one step of a trace
+python scripts/timeline.py --make docs/timeline.png            train the benchmarks' CNN on two ranks, and draw that
 """
 
 import argparse

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import llvmlite
 import numba
@@ -24,7 +25,9 @@ import numpy as np
 
 from ..core import settings
 from ..core.filelock import FileLock
-from .cpu import config, cpu_features, cpu_name
+from .cpu import cpu_features, cpu_name
+
+config: Any = numba.config
 
 LOCK = "lock"
 """File in a cache directory that is locked while its process compiles."""

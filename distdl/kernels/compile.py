@@ -17,8 +17,7 @@ from numba.core.errors import NumbaError
 
 from ..core import activity
 from ..core.filelock import FileLock
-from .cache import LOCK, cache_directory, source_digest
-from .cpu import config
+from .cache import LOCK, cache_directory, config, source_digest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

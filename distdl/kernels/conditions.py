@@ -6,8 +6,9 @@ from importlib import metadata
 
 def conditions() -> dict[str, str]:
     """Return the kind of CPU, the BLAS libraries in use, and the versions of what computes."""
-    from llvmlite import binding
     from threadpoolctl import threadpool_info
+
+    from .cpu import CPU_KIND, cpu_name
 
     blas = {
         f"{info['internal_api']} {info['version']} {info.get('architecture', '')}".strip()
@@ -16,7 +17,7 @@ def conditions() -> dict[str, str]:
     }
     versions = {name: metadata.version(name) for name in ("numpy", "numba", "llvmlite", "scipy")}
     return {
-        "cpu": f"{platform.machine()} {binding.get_host_cpu_name()}",
+        "cpu": f"{platform.machine()} {cpu_name()} {CPU_KIND}",
         "blas": ", ".join(sorted(blas)),
         "python": platform.python_version(),
         **versions,

@@ -4,24 +4,28 @@ from typing import Any
 
 import numba
 from llvmlite import binding
+from numba.core.codegen import get_host_cpu_features
 
-config: Any = numba.config
+_config: Any = numba.config
 
 
 def cpu_name() -> str:
     """Return LLVM's name of the CPU."""
-    return str(config.CPU_NAME or binding.get_host_cpu_name())
+    return str(_config.CPU_NAME or binding.get_host_cpu_name())
 
 
 def cpu_features() -> str:
     """Return the features that Numba compiles for: another CPU's name alone leaves it those of this one."""
-    chosen = config.CPU_FEATURES
-    return str(binding.get_host_cpu_features().flatten() if chosen is None else chosen)
+    chosen = _config.CPU_FEATURES
+    return str(get_host_cpu_features() if chosen is None else chosen)  # type: ignore[no-untyped-call]
 
 
-# 32 vector registers of sixteen floats, or what stands for all CPUs with 16 registers of eight floats.
 CPU_KIND = "avx512" if "+avx512f" in cpu_features() else "avx2"
-"""What the choice of algorithms goes by."""
+"""What the choice of algorithms and the extents of tiles go by: 32 vector registers of sixteen floats, or 16 of eight,
+which stand for all other CPUs, too."""
 
-IS_ZEN = cpu_name().startswith("znver")
-"""Whether AMD made it. Has no part in the choice of algorithms, nor in any bit."""
+LIKE_XEON = CPU_KIND == "avx512" and not cpu_name().startswith("znver")
+"""Whether AVX-512 is taken to be as fast at masks, and its caches as small, as a Xeon's: on all but AMD's Zen 4 and 5.
+
+Measured on Xeons of the fourth and fifth generation, and on a Zen 5. No bit of a result depends on it.
+"""

@@ -10,7 +10,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from .cpu import CPU_KIND, IS_ZEN
+from .cpu import LIKE_XEON
 from .registry import helper, inlined
 from .simd import intrinsic, stream
 from .tiles import put
@@ -19,14 +19,14 @@ LEAST_BYTES = 1 << 21
 """Of results that are written so: the second cache of fourth and fifth generation Xeons, where it was measured."""
 
 # Without AVX-512 this may cost more than it saves: desktop CPUs have a third cache of their own, which holds the result
-# until it is read. So does AMD's, 4 MiB a core: a step of ResNet-20 took 3 % longer with it than without.
-_IS_KNOWN = CPU_KIND == "avx512" and not IS_ZEN
+# until it is read. So has AMD's Zen, 4 MiB a core: on Zen 5 a step of ResNet-20 took 3 to 5 % longer with it.
+_PAYS = LIKE_XEON
 
 
 @helper
 def is_worth_streaming(nbytes):  # type: ignore[no-untyped-def]
     """Say whether a result of so many bytes is to be written past the caches."""
-    return _IS_KNOWN and nbytes >= LEAST_BYTES
+    return _PAYS and nbytes >= LEAST_BYTES
 
 
 @helper
@@ -56,7 +56,7 @@ def _fence(typing: Any) -> Any:
     """The fence of x86 for streaming stores, which LLVM's own need not order; nothing where none are made."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if _IS_KNOWN:
+        if _PAYS:
             fence = ir.FunctionType(ir.VoidType(), [])
             builder.call(cgutils.get_or_insert_function(builder.module, fence, "llvm.x86.sse.sfence"), [])  # type: ignore[no-untyped-call]
         return context.get_dummy_value()

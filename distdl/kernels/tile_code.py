@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 from numba.core import cgutils
 
-from .cpu import CPU_KIND, IS_ZEN
+from .cpu import CPU_KIND, LIKE_XEON
 from .vector_code import (
     LANES,
     emit_at_least,
@@ -66,10 +66,12 @@ def call_tiles(builder: Any, name: str, given: Given, rows: int, most_panels: in
     if function is None:
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
         function = ir.Function(builder.module, kind, name)
-        if IS_ZEN and CPU_KIND == "avx512":
-            # LLVM would order instructions by its model of AMD's CPUs, which loads all values of a first: more than the
-            # registers hold beside the sums (115 against 245 GFLOP/s on Zen 5). llvmlite knows no such attribute.
+        if CPU_KIND == "avx512" and not LIKE_XEON:
+            # LLVM orders instructions by its model of the CPU; that of Zen loads all values of a first, more than the
+            # registers hold beside the sums: products ran at 115 of 245 GFLOP/s on Zen 5. llvmlite has no name for this
+            # attribute, and where the function is called from one place alone, it could become part of the caller.
             set.add(function.attributes, '"tune-cpu"="sapphirerapids"')
+            function.attributes.add("noinline")
         # Of this module alone: the linker takes the first of a name.
         function.linkage = "internal"
         arguments = iter(function.args)

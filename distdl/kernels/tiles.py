@@ -12,7 +12,7 @@ from typing import Any
 
 from numba.core import types
 
-from .cpu import CPU_KIND, IS_ZEN
+from .cpu import CPU_KIND, LIKE_XEON
 from .registry import helper, inlined
 from .simd import data_of, float32x16, intrinsic, load, load_first, store, store_first
 from .tile_code import Given, call_tiles, constant
@@ -101,11 +101,9 @@ outer_9 = outer_tile(9) if CPU_KIND == "avx512" else outer_3
 outer_alone = outer_tile(16, 1) if CPU_KIND == "avx512" else outer
 _ALONE = 16 if CPU_KIND == "avx512" else ROWS
 
-# A mask costs Intel's AVX-512 nothing, and a branch keeps vectors out of registers where it meets others. AMD's masks
-# cost more than a branch that is alone (Zen 5: a batch norm takes 1.4 times as long with them), and less than one among
-# others (the gradient of a pooled convolution: 1.4 times as long without).
-_MASKS_AMONG_BRANCHES = CPU_KIND == "avx512"
-_MASKS = _MASKS_AMONG_BRANCHES and not IS_ZEN
+# A mask costs a Xeon nothing, and where branches meet, what they give goes through memory. On Zen 5 a batch norm takes
+# 1.4 times as long with masks, but so does the gradient of a pooled convolution without them (`get_masked`).
+_MASKS = LIKE_XEON
 
 
 @inlined
@@ -115,9 +113,9 @@ def get(array, at, lanes):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def get_among_branches(array, at, lanes):  # type: ignore[no-untyped-def]
-    """Do what `get` does, in code that has branches of its own."""
-    return load(array, at) if lanes >= LANES and not _MASKS_AMONG_BRANCHES else load_first(array, at, lanes)
+def get_masked(array, at, lanes):  # type: ignore[no-untyped-def]
+    """Do what `get` does, under a mask wherever there is AVX-512: for gradients that are chosen from two arrays."""
+    return load(array, at) if lanes >= LANES and CPU_KIND != "avx512" else load_first(array, at, lanes)
 
 
 @inlined

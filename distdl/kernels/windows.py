@@ -9,7 +9,7 @@ import numpy as np
 from .registry import inlined
 from .simd import add, at_least, fill, sub, where_equal, where_greater, where_positive
 from .taps import Pair
-from .tiles import get_among_branches, put
+from .tiles import get_masked, put
 
 _f = np.float32
 
@@ -66,4 +66,4 @@ def put_greatest(a, b, c, d, start, relu, y, taps, at, lanes):  # type: ignore[n
 @inlined
 def gradient_at(dy, taps, at, place, lanes):  # type: ignore[no-untyped-def]
     """Return the gradient of a window where its greatest value is at `place`, else 0."""
-    return where_equal(get_among_branches(taps, at, lanes), fill(place), get_among_branches(dy, at, lanes))
+    return where_equal(get_masked(taps, at, lanes), fill(place), get_masked(dy, at, lanes))

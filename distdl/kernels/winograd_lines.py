@@ -7,7 +7,7 @@ import numpy as np
 
 from .registry import inlined
 from .simd import LANES, add, at_least, fill, fma, load, mul, store, sub, where_positive, zero
-from .tiles import get, get_among_branches, put
+from .tiles import get, get_masked, put
 from .windows import gradient_at, put_greatest
 
 _f = np.float32
@@ -193,8 +193,8 @@ def write_greatest(m, m0, plane, t, start, relu, y, taps, image, height, width, 
 
 @inlined
 def _slope(dy, y, at, lanes, masked):  # type: ignore[no-untyped-def]
-    gradient = get_among_branches(dy, at, lanes)
-    return where_positive(get_among_branches(y, at, lanes), gradient) if masked else gradient
+    gradient = get_masked(dy, at, lanes)
+    return where_positive(get_masked(y, at, lanes), gradient) if masked else gradient
 
 
 @inlined
