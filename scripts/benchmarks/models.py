@@ -14,18 +14,20 @@ class Reference:
         batch: rows of each rank.
         image: (height, width, channels).
         flattened: (height, width, channels) of what its Flatten gets; None if no pixel order matters.
+        rate: of learning, at which 300 steps of SGD with momentum learn something.
     """
 
     batch: int
     image: tuple[int, int, int]
     flattened: tuple[int, int, int] | None = None
+    rate: float = 0.01
 
 
 REFERENCES = {
     "mlp": Reference(128, (28, 28, 1)),
     "cnn": Reference(64, (28, 28, 1), (7, 7, 64)),
     "resnet20": Reference(64, (32, 32, 3)),
-    "vgg6": Reference(32, (32, 32, 3), (4, 4, 256)),
+    "vgg6": Reference(32, (32, 32, 3), (4, 4, 256), rate=0.001),
 }
 CLASSES = 10
 

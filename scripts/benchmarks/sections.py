@@ -205,7 +205,7 @@ def losses(settings: Settings) -> Result:
     for name in settings.models:
         for side in ("ours", "torch") if settings.has_torch else ("ours",):
             for seed in range(seeds):
-                with Job(side, model=name, seed=seed) as job:
+                with Job(side, model=name, seed=seed, lr=models.REFERENCES[name].rate) as job:
                     result.setdefault(name, {}).setdefault(side, []).append(job.ask("losses", count=count)[0])
     return result
 
