@@ -20,11 +20,13 @@ def cpu_features() -> str:
     return str(get_host_cpu_features() if chosen is None else chosen)  # type: ignore[no-untyped-call]
 
 
-CPU_KIND = "avx512" if "+avx512f" in cpu_features() else "avx2"
-"""What the choice of algorithms and the extents of tiles go by: 32 vector registers of sixteen floats, or 16 of eight,
-which stand for all other CPUs, too."""
+IS_WIDE = "+avx512f" in cpu_features()
+"""Whether there are 32 vector registers of sixteen floats; what is written for 16 of eight serves all other CPUs."""
 
-LIKE_XEON = CPU_KIND == "avx512" and not cpu_name().startswith("znver")
+CPU_KIND = "avx512" if IS_WIDE else "avx2"
+"""What the choice of algorithms goes by."""
+
+LIKE_XEON = IS_WIDE and not cpu_name().startswith("znver")
 """Whether AVX-512 is taken to be as fast at masks, and its caches as small, as a Xeon's: on all but AMD's Zen 4 and 5.
 
 Measured on Xeons of the fourth and fifth generation, and on a Zen 5. No bit of a result depends on it.

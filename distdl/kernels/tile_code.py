@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 from numba.core import cgutils
 
-from .cpu import CPU_KIND, LIKE_XEON
+from .cpu import IS_WIDE, LIKE_XEON
 from .vector_code import (
     LANES,
     emit_at_least,
@@ -66,7 +66,7 @@ def call_tiles(builder: Any, name: str, given: Given, rows: int, most_panels: in
     if function is None:
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
         function = ir.Function(builder.module, kind, name)
-        if CPU_KIND == "avx512" and not LIKE_XEON:
+        if IS_WIDE and not LIKE_XEON:
             # LLVM orders instructions by its model of the CPU; that of Zen loads all values of a first, more than the
             # registers hold beside the sums: products ran at 115 of 245 GFLOP/s on Zen 5. llvmlite has no name for this
             # attribute, and where the function is called from one place alone, it could become part of the caller.

@@ -12,7 +12,7 @@ from typing import Any
 
 from numba.core import types
 
-from .cpu import CPU_KIND, LIKE_XEON
+from .cpu import IS_WIDE, LIKE_XEON
 from .registry import helper, inlined
 from .simd import data_of, float32x16, intrinsic, load, load_first, store, store_first
 from .tile_code import Given, call_tiles, constant
@@ -91,15 +91,15 @@ def outer_tile(rows: int, most_panels: int | None = None) -> Any:
 
 # The most panels of a tile, and the most rows of so many, whose sums fit the registers beside a value of a and a row
 # of b.
-PANELS = 2 if CPU_KIND == "avx512" else 1
-ROWS = 12 if CPU_KIND == "avx512" else 6
+PANELS = 2 if IS_WIDE else 1
+ROWS = 12 if IS_WIDE else 6
 tile, tile_4, tile_1 = row_tile(ROWS), row_tile(4), row_tile(1)
 outer, outer_4, outer_3, outer_1 = outer_tile(ROWS), outer_tile(4), outer_tile(3), outer_tile(1)
 # A line of three pixels of three channels: three sums would wait for each other. AVX2 has no such remainder.
-outer_9 = outer_tile(9) if CPU_KIND == "avx512" else outer_3
+outer_9 = outer_tile(9) if IS_WIDE else outer_3
 # One panel leaves room for sixteen channels, which are no multiple of twelve.
-outer_alone = outer_tile(16, 1) if CPU_KIND == "avx512" else outer
-_ALONE = 16 if CPU_KIND == "avx512" else ROWS
+outer_alone = outer_tile(16, 1) if IS_WIDE else outer
+_ALONE = 16 if IS_WIDE else ROWS
 
 # A mask costs a Xeon nothing, and where branches meet, what they give goes through memory. On Zen 5 a batch norm takes
 # 1.4 times as long with masks, but so does the gradient of a pooled convolution without them (`get_masked`).
@@ -115,7 +115,7 @@ def get(array, at, lanes):  # type: ignore[no-untyped-def]
 @inlined
 def get_masked(array, at, lanes):  # type: ignore[no-untyped-def]
     """Do what `get` does, under a mask wherever there is AVX-512: for gradients that are chosen from two arrays."""
-    return load(array, at) if lanes >= LANES and CPU_KIND != "avx512" else load_first(array, at, lanes)
+    return load(array, at) if lanes >= LANES and not IS_WIDE else load_first(array, at, lanes)
 
 
 @inlined

@@ -1,17 +1,14 @@
 """What kernels are written for is what they are compiled for, whatever variables say of the CPU."""
 
-import os
 import platform
 import runpy
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from distdl.kernels.cpu import CPU_KIND, cpu_features
 
-ROOT = Path(__file__).parents[2]
+from .compiling import ROOT, output
+
 AVX2 = runpy.run_path(str(ROOT / "scripts" / "benchmarks" / "machine.py"))["AVX2"]
 
 PROGRAM = """
@@ -55,17 +52,6 @@ def run(directory, **variables):
     kernels, loops = output(PROGRAM, directory, variables).splitlines()
     kind, wide = kernels.split()
     return kind, wide == "True", loops
-
-
-def output(program, directory, variables):
-    """Return what a program prints, compiled for the CPU that variables name."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_CPU_")}
-    environment |= {"DISTDL_CACHE_DIR": str(directory), **variables}
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, env=environment, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86")

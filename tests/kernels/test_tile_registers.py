@@ -1,15 +1,12 @@
 """The sums of a tile stay in registers, whichever CPU the compiler is told of."""
 
-import os
 import platform
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from .compiling import output
+
 NARROW = "+avx,+avx2,+fma"
 WIDE = f"{NARROW},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
 
@@ -47,17 +44,8 @@ def loops(machine_code):
 def test_sums_stay_in_registers(tmp_path, cpu):
     """Loops of whole tiles, of 12 or 24 sums, move no vector to or from the stack, whatever the model of the CPU."""
     is_wide = cpu in ("skylake-avx512", "znver4", "znver5", "x86-64-v4")
-    features = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": WIDE if is_wide else NARROW}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | features | {"DISTDL_CACHE_DIR": str(tmp_path)},
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    kernels = done.stdout.split("kernel:")[1:]
+    variables = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": WIDE if is_wide else NARROW}
+    kernels = output(PROGRAM, tmp_path, variables).split("kernel:")[1:]
     assert len(kernels) == 3
     for kernel in kernels:
         found = [code for code in loops(kernel) if code.count("vfmadd") >= 12]
